@@ -1,0 +1,1 @@
+"""From seller text and pictures to attribute values, and from query text to demands."""

@@ -1,0 +1,1 @@
+"""Batch jobs that compose extractors, stores and relevance over whole catalogues."""

@@ -1,0 +1,75 @@
+"""The `lore` command: names only. A command's module is imported when it is called, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from lore_mm import __version__
+from lore_mm.console import command_app, run
+
+__all__ = ["COMMANDS", "main"]
+
+# name → (module:function, help line); in the order in which one needs them
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("jobs.demo:main", "Run everything on the demo catalogue: start here."),
+    "ingest": ("jobs.ingest:main", "Read a catalogue, a query log or labels into a store."),
+    "extract": ("jobs.extract_items:main", "Extract item attributes from text and pictures."),
+    "embed": ("jobs.embed_items:main", "Embed pictures and texts, and build the vector index."),
+    "understand": ("extractors.queries:main", "Read a query into demands."),
+    "judge": ("relevance.judge:main", "Judge how relevant items are to queries, and say why."),
+    "query": ("stores.query:main", "Fetch features by id, SQL, text or picture."),
+    "evaluate": ("jobs.evaluate:main", "Measure a judge against labels, beside baselines."),
+    "check": ("relevance.check_labels:main", "Find impossible labels."),
+    "report": ("jobs.report:main", "Write a self-contained HTML page of a store."),
+    "status": ("jobs.status:main", "Show what ran in a store, and the counts."),
+    "weights": ("lore_mm.models.weights:main", "List the models known by name, and fetch their weights."),
+    "doctor": ("jobs.doctor:main", "Show what is installed, what is missing, and the command that gets it."),
+}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+def _listing() -> typer.Typer:
+    """An app of empty commands: it prints the help page and refuses unknown names; it runs nothing."""
+    app = typer.Typer(name="lore", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+    @app.callback()
+    def lore(
+        version: Annotated[
+            bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+        ] = False,
+    ) -> None:
+        """Item understanding from pictures and text, and search relevance one can follow.
+
+        The store that commands use unless --store names one: $LORE_STORE, else the nearest .lore/store at or above
+        the working folder. Data goes to stdout (JSON lines in a pipe), talk to stderr.
+        """
+
+    for name, (_, line) in COMMANDS.items():
+        app.command(name=name, help=line)(lambda: None)
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the `lore` command with these arguments (the process's own unless given)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in COMMANDS:
+        name = arguments[0]
+        module, function = COMMANDS[name][0].split(":")
+        app = command_app(getattr(import_module(module), function), f"lore {name}")
+        run(app, arguments[1:], f"lore {name}")
+    else:
+        run(_listing(), arguments, "lore")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Manners at the terminal: stdout is data, stderr is talk; a person gets tables, a pipe gets JSON lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lore_mm.errors import LoreError
+
+__all__ = ["command_app", "for_people", "print_json", "print_table", "progress", "run", "say"]
+
+_talk = Console(stderr=True, highlight=False)
+
+
+def for_people(json_wanted: bool = False) -> bool:
+    """True where stdout is a terminal and JSON was not asked for."""
+    return sys.stdout.isatty() and not json_wanted
+
+
+def say(text: str) -> None:
+    """One line of talk on stderr; square brackets are text, not markup."""
+    _talk.print(text, markup=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """One JSON line on stdout. Times are ISO 8601; nothing else unknown is let through."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=_json_default) + "\n")
+
+
+def print_table(renderable: object) -> None:
+    """A rich table, tree or panel on stdout."""
+    Console(highlight=False).print(renderable)
+
+
+def _json_default(value: object) -> object:
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    raise TypeError(f"not JSON: {type(value).__name__}")
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr for work of `total` rows; yields a function to call with each number of rows done.
+
+    Off a terminal it prints a JSON line at most every ten seconds instead, so that a log stays readable.
+    """
+    if sys.stderr.isatty():
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=_talk) as bar:
+            task = bar.add_task(label, total=total)
+            yield lambda n: bar.advance(task, n)
+        return
+    done, spoke = 0, time.monotonic()
+
+    def advance(n: int) -> None:
+        nonlocal done, spoke
+        done += n
+        if time.monotonic() - spoke >= 10:
+            spoke = time.monotonic()
+            sys.stderr.write(json.dumps({"job": label, "done": done, "total": total}) + "\n")
+
+    yield advance
+
+
+def command_app(function: Callable[..., Any], name: str) -> typer.Typer:
+    """A one-command app for `python -m package.module`, with the manners of the `lore` command."""
+    app = typer.Typer(name=name, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(function)
+    return app
+
+
+def run(app: Callable[..., Any], arguments: Sequence[str] | None = None, name: str | None = None) -> None:
+    """Run a front door: a LoreError becomes one line on stderr and its exit code; a closed pipe ends quietly.
+
+    Exit codes: 0 done · 1 something failed · 2 what was given is wrong · 130 interrupted.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name=name)
+    except LoreError as error:
+        say(f"error: {error}")
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on where it stopped")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None

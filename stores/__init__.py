@@ -1,0 +1,1 @@
+"""Where features live and how they are fetched: Delta tables, FAISS indexes, LMDB views."""
