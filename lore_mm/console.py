@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -85,7 +84,7 @@ def command_app(function: Callable[..., Any], name: str) -> typer.Typer:
 
 
 def run(app: Callable[..., Any], arguments: Sequence[str] | None = None, name: str | None = None) -> None:
-    """Run a front door: a LoreError becomes one line on stderr and its exit code; a closed pipe ends quietly.
+    """Run a front door: a LoreError becomes one line on stderr and its exit code.
 
     Exit codes: 0 done · 1 something failed · 2 what was given is wrong · 130 interrupted.
     """
@@ -94,9 +93,7 @@ def run(app: Callable[..., Any], arguments: Sequence[str] | None = None, name: s
     except LoreError as error:
         say(f"error: {error}")
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        say("interrupted; the same command goes on where it stopped")
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+    except SystemExit as stop:
+        if stop.code == 130:  # typer turns an interrupt into this
+            say("interrupted; the same command goes on where it stopped")
+        raise

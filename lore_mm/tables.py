@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import pyarrow as pa
 
@@ -33,11 +34,11 @@ __all__ = [
 _TEXT, _NUMBER, _WHEN = pa.string(), pa.float64(), pa.timestamp("us", tz="UTC")
 
 
-def _need(name: str, type_: pa.DataType) -> pa.Field:
+def _need(name: str, type_: pa.DataType) -> pa.Field[Any]:
     return pa.field(name, type_, nullable=False)
 
 
-def _may(name: str, type_: pa.DataType) -> pa.Field:
+def _may(name: str, type_: pa.DataType) -> pa.Field[Any]:
     return pa.field(name, type_)
 
 
@@ -255,7 +256,9 @@ def check_table(table: pa.Table | pa.RecordBatch, schema: pa.Schema, where: str)
     have = {f.name: f.type for f in table.schema}
     want = {f.name: f for f in schema}
     faults = [f"missing column {name!r} ({field.type})" for name, field in want.items() if name not in have]
-    faults += [f"unknown column {name!r}{nearest(name, want.keys() - have.keys())}" for name in have if name not in want]
+    faults += [
+        f"unknown column {name!r}{nearest(name, want.keys() - have.keys())}" for name in have if name not in want
+    ]
     for name, field in want.items():
         if name not in have:
             continue

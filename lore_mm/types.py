@@ -138,10 +138,10 @@ class ItemFeatures:
 class Demand:
     """One thing a query asks for, on one of the 18 dimensions.
 
-    `canonical` is the value in the words of the knowledge tables (a category id, a brand's name, a colour …), None where
-    the words are not known. `op` with `number` (and `number_high` for a range) and `unit` holds numeric demands in
-    the quantity's base unit. Negated demands have polarity -1. [start, end) are characters of the query as it was typed;
-    a latent demand (implied, not said) has none.
+    `canonical` is the value in the words of the knowledge tables (a category id, a brand's name, a colour …), None
+    where the words are not known. `op` with `number` (and `number_high` for a range) and `unit` holds numeric demands
+    in the quantity's base unit. Negated demands have polarity -1. [start, end) are characters of the query as it was
+    typed; a latent demand (implied, not said) has none.
     """
 
     dimension: str

@@ -54,7 +54,9 @@ class Category(_Entry):
     name: str
     terms: tuple[str, ...] = ()  # synonyms: each means exactly this kind
     parent: str | None = None
-    generic: bool = False  # no precise everyday referent ("electronics", "shoes"): any kind below it is the thing itself
+    generic: bool = (
+        False  # no precise everyday referent ("electronics", "shoes"): any kind below it is the thing itself
+    )
     similar: tuple[str, ...] = ()  # other kinds of the same function or form: near, not the same
     accessory_of: tuple[str, ...] = ()  # the main things this belongs to or is a part of
     department: str | None = None  # names the attribute schema; inherited from the parent

@@ -1,0 +1,18 @@
+"""Every test gets its own home: no default store, no cache but the shared, read-only-by-habit one of weights."""
+
+import os
+
+import pytest
+
+from lore_mm.config import cache_folder
+
+# settled before the first test changes HOME: the real model's towers are fetched once by `make setup`
+os.environ.setdefault("LORE_CACHE", str(cache_folder()))
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory, monkeypatch):
+    """An empty HOME and no LORE_STORE, so that no test reads what a person keeps."""
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.delenv("LORE_STORE", raising=False)
