@@ -142,8 +142,9 @@ def _browser() -> Finding:
 
 
 def _store(address: str | None) -> Finding:
-    from lore_mm.errors import StoreError
     from stores.features import open_store
+
+    from lore_mm.errors import StoreError
 
     where = address or default_store()
     try:

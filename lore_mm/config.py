@@ -11,8 +11,8 @@ __all__ = ["cache_folder", "default_store"]
 def default_store(start: Path | None = None) -> str:
     """The address of the store that commands use when none is named.
 
-    In this order: the environment variable LORE_STORE; the nearest folder `.lore/store` in the working folder or above it;
-    `.lore/store` in the working folder, which a job will create.
+    In this order: the environment variable LORE_STORE; the nearest folder `.lore/store` in the working folder or above
+    it; `.lore/store` in the working folder, which a job will create.
     """
     if named := os.environ.get("LORE_STORE"):
         return named
