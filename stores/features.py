@@ -1,0 +1,384 @@
+"""Feature tables: append-only Delta Lake tables, one for each table of `lore_mm.tables`, in one folder or bucket.
+
+A store keeps every row ever written. A row is replaced by appending a newer one of the same key; `latest` shows the
+newest. Readers pin a version and see that version for ever; any number of processes may append at once.
+
+It does not know what the rows mean, nor of vectors (`stores.vectors`) or look-ups by id (`stores.online`). Processes
+that use it must be started with `spawn`: the library underneath runs threads that do not survive a `fork`.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from numpy.typing import NDArray
+
+from lore_mm.errors import StoreError, nearest
+from lore_mm.tables import KEYS, TABLES, check_table
+
+__all__ = ["FeatureStore", "open_store"]
+
+# Small enough that a reader holds tens of megabytes of vectors, large enough to compress well and scan in parallel.
+_ROW_GROUP = 32_768
+# History is kept: the log is never trimmed, so that every version stays readable.
+_CONFIGURATION = {"delta.enableExpiredLogCleanup": "false"}
+_ATTEMPTS = 20
+# Characters of a local path that the Delta library cannot carry through its URLs.
+_UNUSABLE = re.compile(r"[\[\]^|\\]|%[0-9A-Fa-f]{2}")
+
+
+def open_store(uri: str | Path, create: bool = False, storage_options: Mapping[str, str] | None = None) -> FeatureStore:
+    """Open the store at a local path or an object-store address (s3://, gs://, az:// …).
+
+    A store is there once one of its tables is. With `create` a missing one is no error: tables come with their first
+    row. `storage_options` go to the object store's client (`aws_region`, `aws_endpoint_url` …).
+
+    Raises:
+        StoreError: there is no store, or its place cannot be one.
+    """
+    store = FeatureStore(uri, storage_options)
+    if create:
+        if store.folder:
+            try:
+                store.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreError(f"cannot make a store at {store.uri}: {error.strerror}") from None
+    elif not store.tables():
+        raise StoreError(f"no store at {store.uri}: make one with `lore ingest` or `lore demo`")
+    return store
+
+
+class FeatureStore:
+    """The tables of one store. Cheap to make, holds nothing open, safe to use from several threads.
+
+    Attributes:
+        uri: the address, absolute where it is a local path.
+        folder: the local folder, None on an object store.
+    """
+
+    def __init__(self, uri: str | Path, storage_options: Mapping[str, str] | None = None) -> None:
+        parts = urlsplit(str(uri))
+        local = len(parts.scheme) < 2 or parts.scheme == "file"  # one letter is a Windows drive
+        self.folder: Path | None = None
+        if local:
+            path = unquote(parts.path) if parts.scheme == "file" else str(uri)
+            self.folder = Path(path).expanduser().absolute()
+            if found := _UNUSABLE.search(str(self.folder)):
+                raise StoreError(f"a store's path may not hold {found.group()!r}: {self.folder}")
+        self.uri = str(self.folder) if self.folder else str(uri).rstrip("/")
+        self._options = dict(storage_options) if storage_options else None
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({self.uri!r})"
+
+    # --- what is there ---
+
+    def tables(self) -> list[str]:
+        """The names of the tables that exist, in the order of `lore_mm.tables.TABLES`."""
+        return [t for t in TABLES if DeltaTable.is_deltatable(self._address(t), self._options)]
+
+    def version(self, table: str) -> int | None:
+        """The present version of a table, None where it does not exist."""
+        delta = self._open(table)
+        return None if delta is None else delta.version()
+
+    def snapshot(self) -> dict[str, int]:
+        """The present version of every table that exists.
+
+        Tables are looked at one after the other; between two of them a writer may commit. Rows refer to one another by
+        key only, so that such a snapshot is still one in which nothing is half-written.
+        """
+        return {t: v for t in TABLES if (v := self.version(t)) is not None}
+
+    def last_transaction(self, table: str, app_id: str) -> int | None:
+        """The highest number committed under an application id, None where there is none."""
+        delta = self._open(table)
+        return None if delta is None else delta.transaction_version(app_id)
+
+    def count(self, table: str, version: int | None = None) -> int:
+        """The number of rows, every one ever written; from the log alone."""
+        delta = self._open(table, version)
+        return 0 if delta is None else delta.count()
+
+    # --- writing ---
+
+    def append(self, table: str, rows: pa.Table, transaction: tuple[str, int] | None = None) -> int:
+        """Append rows in one atomic commit; returns the table's version after it.
+
+        With `transaction` = (app_id, n) the rows are committed exactly once, however often and by however many
+        processes this is called: where n or a higher number is committed under that app_id, nothing is written. So the
+        numbers of one app_id must be committed in rising order.
+
+        Raises:
+            TableError: the rows have other columns than `lore_mm.tables` says; nothing is written.
+            StoreError: the table on disk has another shape, or cannot be written; nothing is written.
+        """
+        schema = TABLES[self._known(table)]
+        check_table(rows, schema, f"append to {table}")
+        rows = rows.select(schema.names).cast(schema)
+        for attempt in range(_ATTEMPTS):
+            try:
+                delta = self._open(table) or self._create(table)
+                if transaction:
+                    done = delta.transaction_version(transaction[0])
+                    if done is not None and done >= transaction[1]:
+                        return delta.version()
+                _write(delta, rows, transaction)
+                return delta.version()
+            except CommitFailedError:  # another process was faster: look again at what it did
+                time.sleep(random.uniform(0.5, 1.0) * min(0.02 * 2**attempt, 2.0))
+            except (DeltaError, OSError) as error:
+                raise StoreError(f"cannot append to {table} in {self.uri}: {_one_line(error)}") from None
+        raise StoreError(f"cannot append to {table} in {self.uri}: too many writers at once; the same call may succeed")
+
+    def _create(self, table: str) -> DeltaTable:
+        try:
+            return DeltaTable.create(
+                self._address(table),
+                schema=TABLES[table],
+                mode="ignore",
+                configuration=_CONFIGURATION,
+                storage_options=self._options,
+            )
+        except DeltaError:
+            if found := self._open(table):  # another process made it in between
+                return found
+            raise
+
+    # --- reading ---
+
+    def batches(
+        self,
+        table: str,
+        columns: Sequence[str] | None = None,
+        version: int | None = None,
+        rows: int = 1024,
+        latest: bool = False,
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream a table in batches of exactly `rows` rows (the last may be shorter), in a stable order.
+
+        The order is that of files by time of writing, then of rows in the file: for one writer the order of its
+        commits. At one version it is always the same; that version (the present one unless named) is read throughout.
+        With `latest` only the newest row of each key comes, as in `latest()`. Memory holds a row group and a batch,
+        and for `latest` the keys.
+
+        Raises:
+            StoreError: no such table, version or column.
+        """
+        delta = self._must_open(table, version)
+        names = list(columns) if columns is not None else TABLES[table].names
+        for name in names:
+            if name not in TABLES[table].names:
+                raise StoreError(f"table {table} has no column {name!r}{nearest(name, TABLES[table].names)}")
+        keep = self._newest(table, delta) if latest else None
+        schema = pa.schema([TABLES[table].field(name) for name in names])
+        yield from _rebatched(_kept(_fragments(delta, table, names, rows), keep), schema, rows)
+
+    def scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
+        """Every row ever written, lazily, in the order of `batches`.
+
+        Raises:
+            StoreError: no such table or version.
+        """
+        return self._scan(table, self._must_open(table, version))
+
+    def latest(self, table: str, version: int | None = None) -> pl.LazyFrame:
+        """The newest row of each key (`lore_mm.tables.KEYS`), lazily, in the order of `batches`.
+
+        Newest is the latest time of making (`provenance.made_at`; `at` in runs; tables without one have none). Among
+        rows made at the same microsecond, or without a time, the one that was committed last, and within one commit the
+        one further down. Nothing else breaks a tie, so that two readers of a version always see the same rows.
+
+        Raises:
+            StoreError: no such table or version.
+        """
+        delta = self._must_open(table, version)
+        winners = self._winners(table, delta)
+        rows = self._scan(table, delta, row_index="__row").join(winners, on="__row", how="semi")
+        return rows.sort("__row").drop("__row")
+
+    def files(self, table: str, version: int | None = None) -> list[str]:
+        """The addresses of a version's Parquet files, in the order of `batches`; local ones are plain paths."""
+        return self._files(table, self._must_open(table, version))
+
+    def _files(self, table: str, delta: DeltaTable) -> list[str]:
+        root = self._address(table)
+        return [f"{root}/{path}" for path in _ordered_paths(delta, table)]
+
+    def _scan(self, table: str, delta: DeltaTable, row_index: str | None = None) -> pl.LazyFrame:
+        files = self._files(table, delta)
+        empty = pl.DataFrame(pl.from_arrow(TABLES[table].empty_table()))
+        if not files:
+            lazy = empty.lazy()
+            return lazy.with_row_index(row_index) if row_index else lazy
+        return pl.scan_parquet(
+            files,
+            glob=False,
+            schema=empty.schema,
+            missing_columns="insert",  # a column that came later is empty in files of before
+            row_index_name=row_index,
+            storage_options=self._options,
+        )
+
+    def _winners(self, table: str, delta: DeltaTable) -> pl.LazyFrame:
+        keys = list(KEYS[table])
+        made = _made_at(table)
+        rows = self._scan(table, delta, row_index="__row").select(*keys, made, "__row")
+        return rows.sort("__made", "__row").unique(subset=keys, keep="last", maintain_order=True).select("__row")
+
+    def _newest(self, table: str, delta: DeltaTable) -> NDArray[np.int64]:
+        rows = self._winners(table, delta).collect()["__row"].to_numpy()
+        return np.sort(rows).astype(np.int64)
+
+    # --- opening ---
+
+    def _known(self, table: str) -> str:
+        if table not in TABLES:
+            raise StoreError(f"no table {table!r}{nearest(table, TABLES)} legal tables: {', '.join(TABLES)}")
+        return table
+
+    def _address(self, table: str) -> str:
+        return f"{self.uri}/{table}"
+
+    def _open(self, table: str, version: int | None = None) -> DeltaTable | None:
+        address = self._address(self._known(table))
+        try:
+            delta = DeltaTable(address, version=version, storage_options=self._options)
+        except TableNotFoundError:
+            return None
+        except (DeltaError, OSError) as error:
+            if version is not None and (present := self._open(table)) and not 0 <= version <= present.version():
+                raise StoreError(f"table {table} has versions 0 to {present.version()}, not {version}") from None
+            raise StoreError(f"cannot read table {table} in {self.uri}: {_one_line(error)}") from None
+        _check_shape(table, delta, self.uri)
+        return delta
+
+    def _must_open(self, table: str, version: int | None) -> DeltaTable:
+        delta = self._open(table, version)
+        if delta is None:
+            there = ", ".join(self.tables()) or "none"
+            raise StoreError(f"no table {table} in {self.uri} yet; tables there: {there}")
+        return delta
+
+
+def _write(delta: DeltaTable, rows: pa.Table, transaction: tuple[str, int] | None) -> None:
+    have = {field.name for field in delta.schema().fields}
+    write_deltalake(
+        delta,
+        rows,
+        mode="append",
+        schema_mode=None if have.issuperset(rows.column_names) else "merge",  # the table is of an earlier version
+        writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=_ROW_GROUP),
+        commit_properties=CommitProperties(app_transactions=[Transaction(*transaction)] if transaction else None),
+    )
+
+
+def _check_shape(table: str, delta: DeltaTable, uri: str) -> None:
+    """Refuse a table whose columns this version would misread; one that only lacks nullable columns is older, and fine.
+
+    Raises:
+        StoreError: naming the columns.
+    """
+    present: pa.Schema = pa.schema(delta.schema().to_arrow())  # type: ignore[arg-type]
+    have = {field.name: field.type for field in present}
+    want = {field.name: field for field in TABLES[table]}
+    faults = [f"unknown column {name!r}" for name in have if name not in want]
+    faults += [f"no column {name!r}" for name, field in want.items() if name not in have and not field.nullable]
+    faults += [
+        f"column {name!r} is {_short(have[name])}, not {_short(field.type)}"
+        for name, field in want.items()
+        if name in have and have[name] != field.type
+    ]
+    if faults:
+        raise StoreError(
+            f"table {table} in {uri} was written by another version of lore-mm: {'; '.join(faults)};"
+            " read it with that version, or start a new store"
+        )
+
+
+def _ordered_paths(delta: DeltaTable, table: str) -> list[str]:
+    """Paths of data files in the table's folder, by time of writing, then by name (parts of a commit are numbered).
+
+    Raises:
+        StoreError: the log points outside of the table's folder.
+    """
+    actions = pa.table(delta.get_add_actions(flatten=True))
+    paths = [unquote(str(path)) for path in actions["path"].to_pylist()]
+    for path in paths:
+        if "://" in path or path.startswith("/") or ".." in Path(path).parts:
+            raise StoreError(f"table {table} names a file outside of its folder: {path!r}; it is not one of lore-mm's")
+    return [path for _, path in sorted(zip(actions["modification_time"].to_pylist(), paths, strict=True))]
+
+
+def _fragments(delta: DeltaTable, table: str, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+    place = {path: i for i, path in enumerate(_ordered_paths(delta, table))}
+    dataset = delta.to_pyarrow_dataset(schema=TABLES[table])
+    for fragment in sorted(dataset.get_fragments(), key=lambda f: place[unquote(f.path)]):
+        yield from fragment.to_batches(
+            schema=TABLES[table], columns=list(names), batch_size=rows, batch_readahead=1, fragment_readahead=0
+        )
+
+
+def _kept(batches: Iterator[pa.RecordBatch], keep: NDArray[np.int64] | None) -> Iterator[pa.RecordBatch]:
+    """Only the rows whose positions in the stream are in `keep` (sorted); all where it is None."""
+    start = 0
+    for batch in batches:
+        if keep is None:
+            yield batch
+            continue
+        low, high = np.searchsorted(keep, [start, start + batch.num_rows])
+        if high > low:
+            yield batch.take(keep[low:high] - start)
+        start += batch.num_rows
+
+
+def _rebatched(batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of exactly `rows`, but for the last."""
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        while batch.num_rows:
+            part = batch.slice(0, rows - count)
+            batch = batch.slice(part.num_rows)
+            held.append(part)
+            count += part.num_rows
+            if count == rows:
+                yield _joined(held, schema)
+                held, count = [], 0
+    if held:
+        yield _joined(held, schema)
+
+
+def _joined(parts: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    table = pa.Table.from_batches(parts).cast(schema).combine_chunks()
+    return table.to_batches()[0]
+
+
+def _made_at(table: str) -> pl.Expr:
+    names = TABLES[table].names
+    if "provenance" in names:
+        made = pl.col("provenance").struct.field("made_at")
+    elif "at" in names:
+        made = pl.col("at")
+    else:
+        made = pl.lit(None, dtype=pl.Datetime("us", "UTC"))
+    return made.alias("__made")
+
+
+def _short(type_: pa.DataType) -> str:
+    text = str(type_)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
