@@ -1,0 +1,314 @@
+"""Pictures from files (and, where allowed, from URLs) to RGB, safely: every one is taken for hostile.
+
+The format is told by content and must be on a short list; sizes are checked before anything is decoded; what comes out
+is upright, opaque, 8-bit RGB, no larger than needed. A picture that cannot or must not be read is a PictureError whose
+text is the reason kept with the row. This module does not know what is on a picture, nor which item it belongs to.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from PIL import AvifImagePlugin, Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from lore_mm.errors import PictureError
+from lore_mm.fingerprint import sha_of_bytes
+
+__all__ = ["FORMATS", "PICTURE_ENDINGS", "Picture", "PicturePolicy", "decode_picture", "load_picture", "load_pictures"]
+
+
+@dataclass(frozen=True, slots=True)
+class PicturePolicy:
+    """What may be read, and how large. `max_side` is the longer side of what comes out, in pixels.
+
+    URLs are off unless `allow_urls`; then they reach public addresses only, but for the hosts (exact names or
+    addresses, of a shop's own picture server) in `allow_hosts`. `max_seconds` bounds one download as a whole.
+    """
+
+    max_bytes: int = 32 * 1024 * 1024
+    max_pixels: int = 100_000_000
+    max_side: int = 512
+    allow_urls: bool = False
+    allow_hosts: tuple[str, ...] = ()
+    max_seconds: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture: RGB, shrunk to the policy's max_side. `width` and `height` are those it is shown with in full.
+
+    `sha` is the sha-256 of the file's bytes; `notes` are remarks for a reader ("animated: …").
+    """
+
+    image: Image.Image
+    sha: str
+    width: int
+    height: int
+    notes: tuple[str, ...] = ()
+
+
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", *(("AVIF",) if AvifImagePlugin.SUPPORTED else ()))
+# The readers themselves and not Image.open, whose registry, bomb warning and bomb limit are global to the process.
+_READERS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WebP": WebPImageFile,
+    "GIF": GifImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
+}
+_SMALLEST_TELLING = 16  # pixels on a side
+_ORIENTATION = 0x0112  # the EXIF tag
+# Pictures above this many pixels are decoded one at a time, so that many threads do not multiply their memory.
+_LARGE = 25_000_000
+_one_large = Lock()
+
+
+def _sniff(data: bytes) -> str:
+    """The format of a file by its first bytes; for one that is not read, a PictureError says what it looks like."""
+    head = data[:16]
+    signs = {
+        "JPEG": head.startswith(b"\xff\xd8\xff"),
+        "PNG": head.startswith(b"\x89PNG\r\n\x1a\n"),
+        "WebP": head.startswith(b"RIFF") and head[8:12] == b"WEBP",
+        "GIF": head.startswith((b"GIF87a", b"GIF89a")),
+        "BMP": head.startswith(b"BM"),
+        "TIFF": head.startswith((b"II*\0", b"MM\0*")),
+        "AVIF": head[4:12] in (b"ftypavif", b"ftypavis"),
+    }
+    for name, fits in signs.items():
+        if fits and name in FORMATS:
+            return name
+    text = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    looks = ""
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        looks = "; this is a web page"
+    elif b"<svg" in text:
+        looks = "; this is SVG"
+    elif text.startswith(b"%pdf"):
+        looks = "; this is a PDF"
+    elif head[4:8] == b"ftyp":
+        looks = f"; this is {head[8:12].decode('ascii', 'replace').strip().upper()}"
+    raise PictureError(f"not a picture of a format that is read ({', '.join(FORMATS)}){looks}")
+
+
+def decode_picture(data: bytes, policy: PicturePolicy = PicturePolicy()) -> Picture:
+    """Decode the bytes of a picture file.
+
+    The first frame of an animation is read. Transparent parts become white; 16-bit grey keeps its upper 8 bits; CMYK
+    is converted without a colour profile.
+
+    Raises:
+        PictureError: empty, too many bytes or pixels, another format, broken or cut off.
+    """
+    if not data:
+        raise PictureError("the file is empty")
+    if len(data) > policy.max_bytes:
+        raise PictureError(f"the file has {len(data):,} bytes, the limit is {policy.max_bytes:,}")
+    name = _sniff(data)
+    try:
+        with _READERS[name](io.BytesIO(data)) as opened:
+            pixels = opened.width * opened.height
+            if pixels > policy.max_pixels:
+                raise PictureError(
+                    f"{opened.width:,} × {opened.height:,} = {pixels:,} pixels, the limit is {policy.max_pixels:,}"
+                )
+            if pixels > _LARGE:
+                with _one_large:
+                    return _finish(opened, name, sha_of_bytes(data), policy)
+            return _finish(opened, name, sha_of_bytes(data), policy)
+    except PictureError:
+        raise
+    except Exception as error:  # Pillow's readers raise nearly everything on broken data
+        raise PictureError(_broken(name, error)) from None
+
+
+def _broken(name: str, error: Exception) -> str:
+    said = " ".join(str(error).split())
+    if "truncated" in said.lower() or isinstance(error, EOFError):
+        return f"the {name} file is cut off"
+    if isinstance(error, MemoryError):
+        return f"the {name} file asks for more memory than there is"
+    return f"the {name} file is broken" + (f" ({said[:120]})" if said else "")
+
+
+def _finish(opened: ImageFile, name: str, sha: str, policy: PicturePolicy) -> Picture:
+    notes = []
+    width, height = opened.size
+    if _has_frames(opened):
+        notes.append("several frames: the first is read")
+    if opened.mode == "CMYK":
+        notes.append("CMYK: converted without a colour profile")
+    if min(width, height) < _SMALLEST_TELLING:
+        notes.append(f"{width} × {height} pixels: too small to say anything")
+    orientation = _orientation(opened)
+    if orientation >= 5:  # the four that lie on their side
+        width, height = height, width
+    target = (policy.max_side, policy.max_side)
+    if name == "JPEG":
+        # the decoder itself can scale by 1/2, 1/4, 1/8: never below twice the target, so that the rest is smoothed well
+        opened.draft(None, (2 * policy.max_side, 2 * policy.max_side))
+    opened.load()
+    image = _eight_bit(opened)
+    if max(image.size) > policy.max_side:
+        image.thumbnail(target, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    image = _flatten(image)
+    if orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[orientation])
+    return Picture(image, sha, width, height, tuple(notes))
+
+
+def _has_frames(opened: ImageFile) -> bool:
+    try:
+        return bool(getattr(opened, "is_animated", False))
+    except Exception:  # looking for a second frame fails where only the first is whole
+        return False
+
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _orientation(opened: ImageFile) -> int:
+    """The EXIF orientation, 1 (upright) … 8; 1 where there is none that can be read."""
+    try:
+        found = opened.getexif().get(_ORIENTATION, 1)
+        return found if isinstance(found, int) and 1 <= found <= 8 else 1
+    except Exception:  # a broken EXIF block does not make a broken picture
+        return 1
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """The picture in a mode that shrinks well: RGB, or RGBA where it has transparency."""
+    if image.mode.startswith("I"):  # 16 bits, also where Pillow holds them in 32; its own conversion would clip them
+        grey = np.asarray(image).astype(np.int64)
+        return Image.fromarray(np.clip(grey >> 8, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise PictureError("pixels are 32-bit fractions, which are not read; save it with 8 or 16 bits")
+    see_through = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+    if image.mode in ("La", "RGBa"):
+        image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
+    wanted = "RGBA" if see_through else "RGB"
+    return image.copy() if image.mode == wanted else image.convert(wanted)
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """RGBA on white; RGB as it is."""
+    if image.mode != "RGBA":
+        return image
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+_URL = re.compile(r"https?://", re.IGNORECASE)
+_OTHER_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://|(data|file|javascript):", re.IGNORECASE)
+
+
+def load_picture(
+    ref: str, root: str | os.PathLike[str] | None = None, policy: PicturePolicy = PicturePolicy()
+) -> Picture:
+    """Read one picture by the reference its catalogue gives: a path relative to `root`, or a URL.
+
+    With a root, nothing outside it is read: no `..`, no absolute path that is not below it, no link that leaves it.
+    Without one, `ref` is any path of the machine: for paths a person typed, never for those of a catalogue.
+
+    Raises:
+        PictureError: one line that begins with the reference.
+    """
+    try:
+        return decode_picture(_read(ref, root, policy), policy)
+    except PictureError as error:
+        raise PictureError(f"picture {_short(ref)}: {error}") from None
+
+
+def _short(ref: str) -> str:
+    return repr(ref if len(ref) <= 100 else ref[:60] + "…" + ref[-30:])
+
+
+def _read(ref: str, root: str | os.PathLike[str] | None, policy: PicturePolicy) -> bytes:
+    if _URL.match(ref):
+        from lore_mm.fetch import fetch  # ssl and sockets: only where a URL is read
+
+        return fetch(ref, policy)
+    if other := _OTHER_SCHEME.match(ref):
+        raise PictureError(f"{(other[1] or other[2]).lower()}: addresses are not read; give a path or an http(s) URL")
+    if not ref:
+        raise PictureError("the name is empty")
+    try:
+        path = _place(ref, root)
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise PictureError("a folder, not a file" if stat.S_ISDIR(found.st_mode) else "not a plain file")
+        if found.st_size > policy.max_bytes:
+            raise PictureError(f"the file has {found.st_size:,} bytes, the limit is {policy.max_bytes:,}")
+        with path.open("rb") as file:
+            return file.read(policy.max_bytes + 1)  # one more than the limit, lest it grew meanwhile
+    except (FileNotFoundError, NotADirectoryError):
+        where = "" if root is None else f" in {os.fspath(root)}"
+        raise PictureError(f"no such file{where}") from None
+    except (OSError, ValueError, RuntimeError) as error:  # no permission; a zero byte in the name; a circle of links
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise PictureError(f"cannot be opened ({reason})") from None
+
+
+def _place(ref: str, root: str | os.PathLike[str] | None) -> Path:
+    if root is None:
+        return Path(ref)
+    top = Path(root).resolve()
+    if ".." in Path(ref).parts:
+        raise PictureError("'..' in a picture's path is not allowed")
+    path = (top / ref).resolve()
+    if not path.is_relative_to(top):
+        raise PictureError(f"lies outside the catalogue's folder {top}")
+    return path
+
+
+def load_pictures(
+    refs: Sequence[str],
+    root: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | None] | None = None,
+    policy: PicturePolicy = PicturePolicy(),
+    threads: int | None = None,
+) -> list[Picture | PictureError]:
+    """Read many pictures, decoding in threads; the result has the length and order of `refs`.
+
+    `root` is one folder for all, or as many as there are references. A picture that fails is the PictureError itself,
+    in its place. `threads`: as many as there are cores, at most 16, unless given.
+    """
+    roots = list(root) if isinstance(root, Sequence) and not isinstance(root, str) else [root] * len(refs)
+
+    def load(ref: str, top: str | os.PathLike[str] | None) -> Picture | PictureError:
+        try:
+            return load_picture(ref, top, policy)
+        except PictureError as error:
+            return error
+
+    workers = threads or min(16, os.cpu_count() or 1)
+    if workers == 1 or len(refs) < 2:
+        return [load(*pair) for pair in zip(refs, roots, strict=True)]
+    with ThreadPoolExecutor(workers, thread_name_prefix="pictures") as pool:
+        return list(pool.map(load, refs, roots))
