@@ -1,0 +1,119 @@
+"""Text to tokens with exact spans; plural to singular; clean-up. It knows English inflection, and nothing of goods."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import NamedTuple
+
+__all__ = ["Token", "fold", "normalize", "singular", "tokens"]
+
+
+class Token(NamedTuple):
+    """A word or number: `text` folded for look-ups, [start, end) in characters of the original."""
+
+    text: str
+    start: int
+    end: int
+
+
+# A word keeps inner apostrophes (men's); a number keeps inner points and commas (2.5, 1,000). Everything else parts words.
+_ASCII = re.compile(r"[0-9]+(?:[.,][0-9]+)+[A-Za-z]*|[A-Za-z0-9]+(?:'[A-Za-z]+)*")
+_ACCENTS = re.compile("[\u0300-\u036f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\uffff\ud800-\udfff]+")
+_SPACES = re.compile(r"\s+")
+# Scripts that are written without spaces are read a character at a time: kana, Han, and their extensions.
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+
+
+@lru_cache(maxsize=1)
+def _unicode_pattern() -> re.Pattern[str]:
+    """The word pattern for text beyond ASCII: as the plain one, with combining marks and unspaced scripts."""
+    marks = [c for c in range(0x300, 0x1E000) if unicodedata.category(chr(c)) in ("Mn", "Mc")]
+    ranges: list[list[int]] = []
+    for c in marks:
+        if ranges and ranges[-1][1] == c - 1:
+            ranges[-1][1] = c
+        else:
+            ranges.append([c, c])
+    mark = "".join(f"{chr(a)}-{chr(b)}" for a, b in ranges)
+    letter = f"(?:[^\\W_{_UNSPACED}][{mark}\u200c\u200d]*)"
+    return re.compile(f"[0-9]+(?:[.,][0-9]+)+[A-Za-z]*|[{_UNSPACED}]|{letter}+(?:['’]{letter}+)*")
+
+
+def fold(text: str) -> str:
+    """The form words are compared in: compatibility forms unified, case and Latin accents removed."""
+    if text.isascii():
+        return text.lower()
+    decomposed = unicodedata.normalize("NFKD", text.replace("’", "'")).casefold()
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", decomposed))
+
+
+def tokens(text: str) -> list[Token]:
+    """The words and numbers of a text, in order.
+
+    "T-shirt 2.5m" gives t, shirt, 2.5m as folded texts; spans always index the text as given.
+    """
+    if text.isascii():
+        return [Token(m.group().lower(), m.start(), m.end()) for m in _ASCII.finditer(text)]
+    return [Token(fold(m.group()), m.start(), m.end()) for m in _unicode_pattern().finditer(text)]
+
+
+def normalize(text: str) -> str:
+    """NFKC, control and invisible characters to spaces, runs of white space to one space, ends trimmed."""
+    text = _CONTROL.sub(" ", text)
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return _SPACES.sub(" ", text).strip()
+
+
+_IRREGULAR = {
+    "men": "man", "women": "woman", "children": "child", "feet": "foot", "teeth": "tooth", "mice": "mouse",
+    "geese": "goose", "people": "person", "oxen": "ox", "dice": "die", "knives": "knife", "shelves": "shelf",
+    "bookshelves": "bookshelf", "leaves": "leaf", "scarves": "scarf", "loaves": "loaf", "halves": "half",
+    "wolves": "wolf", "wives": "wife", "lives": "life", "calves": "calf", "elves": "elf", "hooves": "hoof",
+    "thieves": "thief", "taxis": "taxi", "cacti": "cactus", "shoes": "shoe",
+    "toes": "toe", "canoes": "canoe", "hoes": "hoe", "axes": "axe", "aloes": "aloe", "lenses": "lens",
+    "buses": "bus", "gases": "gas", "quizzes": "quiz", "batteries": "battery", "cookies": "cookie",
+    "movies": "movie", "brownies": "brownie", "ties": "tie", "pies": "pie", "hoodies": "hoodie", "beanies": "beanie",
+    "selfies": "selfie", "smoothies": "smoothie", "onesies": "onesie", "zombies": "zombie", "genies": "genie",
+    "bowties": "bowtie", "neckties": "necktie", "birdies": "birdie", "newbies": "newbie",
+    "foodies": "foodie", "lies": "lie", "dies": "die", "rookies": "rookie", "collies": "collie", "barbies": "barbie",
+    "talkies": "talkie", "walkies": "walkie", "caddies": "caddie", "indies": "indie", "aunties": "auntie",
+    "heroes": "hero", "tomatoes": "tomato", "potatoes": "potato", "mangoes": "mango", "echoes": "echo",
+    "caches": "cache", "headaches": "headache", "moustaches": "moustache", "mustaches": "mustache",
+    "quiches": "quiche", "niches": "niche", "avalanches": "avalanche", "suitcases": "suitcase", "yoyos": "yoyo",
+}  # fmt: skip
+# The same in both numbers, or not a plural at all.
+_SAME = frozenset(
+    "series species glasses jeans shorts trousers pants tights leggings scissors tweezers pliers goggles binoculars "
+    "sunglasses news always less plus bus gas lens bonus canvas christmas atlas iris basis axis chess dress glass mass "
+    "lace-less bass brass cross boss press grass class access wireless cordless stainless adidas asics hermes levis lays "
+    "converse crocs swiss paris texas kansas dallas lotus cactus citrus campus status focus virus walrus hummus "
+    "asparagus octopus minus versus mars venus jesus thomas james charles ross its his hers yours ours this thus us "
+    "was has does as is ethernet samsung philips siemens lexus prius asus lotus hibiscus ficus eucalyptus molasses "
+    "clothes pyjamas pajamas briefs boxers underpants knickers panties overalls dungarees sweats joggers headphones "
+    "earphones earbuds airpods gps abs dvds lbs mens womens kids boys girls sls sous pros gloss floss moss loss toss hass".split()
+) - {"headphones", "earphones", "earbuds", "joggers", "overalls", "boys", "girls", "kids", "boxers", "panties"}
+
+
+@lru_cache(maxsize=65536)
+def singular(word: str) -> str:
+    """The singular of a lower-case English noun by rule and a short list of exceptions; other words unchanged.
+
+    It errs on the side of leaving a word alone: words in -ss, -us, -is and the pluralia tantum (jeans, scissors) stay.
+    """
+    known = _IRREGULAR.get(word)
+    if known is not None:
+        return known
+    n = len(word)
+    if n < 4 or word[-1] != "s" or word in _SAME or not word.isalpha():
+        return word
+    if word.endswith(("ss", "us", "is")):
+        return word
+    if word.endswith("ies"):
+        return word[:-3] + "y" if n > 4 else word[:-1]
+    if word.endswith(("sses", "shes", "ches", "xes", "zzes")):
+        return word[:-2]
+    return word[:-1]

@@ -1,0 +1,384 @@
+"""Numbers in text: quantities in base units, sizes, counts, ages, years, shares of a material, and prices, with spans.
+
+It knows units and currencies, not goods: whether 13 inch is a screen or the length of something is decided by the caller
+where no screen word stands beside it. Units and factors: `schemas/units.toml`.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Price", "Quantity", "find_prices", "find_quantities", "format_number", "letter_size"]
+
+
+class Quantity(NamedTuple):
+    """A number with its unit. `number_high` is the upper end of a range, else None; both in `unit`, the kind's base unit.
+
+    Letter sizes have kind size, unit letter, and count notches from M = 0 (XS −2 … XL 2). Shoe sizes keep the system they
+    are given in as their unit: EU, UK or US. `op` is eq, at_least ("6+ years", "at least 2 m") or at_most ("up to 2 m").
+    """
+
+    kind: str
+    number: float
+    number_high: float | None
+    unit: str
+    start: int
+    end: int
+    text: str
+    op: str = "eq"
+
+
+class Price(NamedTuple):
+    """A price or a bound on one. op: eq · at_most (high) · at_least (low) · range (both). currency: ISO 4217, or None."""
+
+    op: str
+    low: float | None
+    high: float | None
+    currency: str | None
+    start: int
+    end: int
+
+
+class _Units(NamedTuple):
+    factors: dict[str, tuple[str, float, str]]  # spelling without spaces → kind, factor, base unit
+    pattern: re.Pattern[str]
+
+
+_PLAIN = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,12}\s\d/\d{1,2}|\d{1,3}/\d{1,2}|\d{1,12}[½¼¾]|[½¼¾⅓⅔]|\d{1,12}(?:[.,]\d{1,6})?"
+_FREE = r"(?<![\w.,/$€£¥₹#])"  # a number starts here: no letter, digit or currency before it
+
+
+@lru_cache(maxsize=1)
+def _units() -> _Units:
+    tables = tomllib.loads((Path(__file__).parent / "schemas" / "units.toml").read_text(encoding="utf-8"))
+    factors: dict[str, tuple[str, float, str]] = {}
+    for kind, table in tables.items():
+        for spelling, factor in table.get("units", {}).items():
+            factors[_key(spelling)] = (kind, float(factor), table["base"])
+        for spelling, name in table.get("names", {}).items():
+            factors[_key(spelling)] = (kind, 1.0, name)
+    # Any word may stand where a unit stands; the table decides. That keeps the pattern small and quick.
+    long = r"(?:fl\.?|fluid|square|sq|thread|degrees)[\s-]?[a-z]+"
+    unit = rf"(?!(?:x|to|by|and)\b)(?:{long}|[^\W\d_]{{1,12}}[²2]?|''|[\"”″'’′]|°c)"
+    one = "(?:[\\s-]?(?P<u#>" + unit + ")(?![^\\W_]))?"
+    more = r"\s?(?P<s#>-|–|—|to\b|x|×|\*|by\b)\s?(?P<n#>" + _PLAIN + ")" + one
+    pattern = rf"{_FREE}(?P<n0>{_PLAIN})(?P<plus>\+)?" + one.replace("#", "0")
+    pattern += "(?:" + more.replace("#", "1") + "(?:" + more.replace("#", "2") + ")?)?"
+    return _Units(factors, re.compile(pattern, re.IGNORECASE))
+
+
+_SCREEN = r"(?:screen|monitor|display|tv|television|laptop|notebook|tablet|macbook|ipad|chromebook|touchscreen|oled|qled|lcd)"
+_SCREEN_AFTER = re.compile(rf"[\s-]*(?:[^\W\d]+[\s-]+){{0,2}}?{_SCREEN}s?\b", re.IGNORECASE)
+_SCREEN_BEFORE = re.compile(r"(?:screen|display|monitor)(?:\s+size)?\s?:?\s?$", re.IGNORECASE)
+# "in" is a preposition more often than a unit: these may follow the unit.
+_AFTER_IN = re.compile(
+    r"\s?(?:$|[x×,.;:)|/\-]|(?:by|wide|long|tall|high|deep|thick|diameter|screen|monitor|tv|laptop|tablet|display|round|square|w|h|d|l|"
+    r"heel|heels|inseam|necklace|chain|wheel|wheels|bike|pan|skillet|pot|hose|candle|clock|frame|bookshelf)\b)",
+    re.IGNORECASE,
+)
+_BOUND = re.compile(
+    r"(?:\b(?P<most>under|below|less than|up to|at most|max|maximum|smaller than|shorter than|no more than)|(?P<lt><=?|≤)"
+    r"|\b(?P<least>over|above|more than|at least|min|minimum|larger than|bigger than|longer than)|(?P<gt>>=?|≥))\s?$",
+    re.IGNORECASE,
+)
+_FRACTIONS = {"½": 0.5, "¼": 0.25, "¾": 0.75, "⅓": 1 / 3, "⅔": 2 / 3}
+
+
+def _number(text: str) -> float:
+    """A number as written: 1,000 · 2.5 · 2,5 · 1/2 · 1 1/2 · 2½."""
+    if text[-1] in _FRACTIONS:
+        return (float(text[:-1]) if text[:-1] else 0.0) + _FRACTIONS[text[-1]]
+    if "/" in text:
+        whole, _, fraction = text.rpartition(" ")
+        top, bottom = fraction.split("/")
+        return (float(whole) if whole else 0.0) + float(top) / max(float(bottom), 1.0)
+    if re.fullmatch(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", text):
+        return float(text.replace(",", ""))
+    return float(text.replace(",", "."))
+
+
+def format_number(number: float) -> str:
+    """A number for a reader: 2.5, 42, 1000; at most four decimals, no trailing zeros."""
+    return f"{number:.4f}".rstrip("0").rstrip(".")
+
+
+def letter_size(text: str) -> int | None:
+    """Notches from M of a letter size: XS −2, S −1, M 0, L 1, XL 2, XXL 3; None for anything else."""
+    text = text.strip().lower()
+    words = {"s": -1, "small": -1, "m": 0, "medium": 0, "l": 1, "large": 1, "x-large": 2, "extra large": 2, "x-small": -2}
+    if text in words:
+        return words[text]
+    found = re.fullmatch(r"(?:(\d)x|(x{1,5}))([sl])", text)
+    if not found:
+        return None
+    steps = 1 + (int(found[1]) if found[1] else len(found[2]))
+    return steps if found[3] == "l" else -steps
+
+
+def find_quantities(text: str) -> list[Quantity]:
+    """All quantities of a text, in order, without overlaps. Dimensions such as 40 x 60 cm give one for each number.
+
+    Prices are not quantities: see `find_prices`.
+    """
+    if not _WORTH.search(text):
+        return []
+    free = _Spans()
+    found: list[Quantity] = []
+    for m in _WORDED.finditer(text):
+        for quantity in _worded(m):
+            free.take(quantity.start, quantity.end)
+            found.append(quantity)
+    units = _units()
+    position = 0
+    while m := units.pattern.search(text, position):
+        made = [q for q in _measured(m, text, units.factors) if free.open(q.start, q.end)]
+        for quantity in made:
+            free.take(quantity.start, quantity.end)
+        found.extend(made)
+        position = made[-1].end if made else m.end("n0")
+    for m in _YEAR.finditer(text):
+        if free.open(m.start(), m.end()):
+            found.append(Quantity("year", float(m[0]), None, "year", m.start(), m.end(), m[0]))
+    return sorted(found, key=lambda q: (q.start, q.end))
+
+
+class _Spans:
+    """Spans already read; a later reading must not overlap them."""
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+
+    def take(self, start: int, end: int) -> None:
+        self._taken.update(range(start, end))
+
+    def open(self, start: int, end: int) -> bool:
+        return self._taken.isdisjoint(range(start, end))
+
+
+def _measured(m: re.Match[str], text: str, factors: dict[str, tuple[str, float, str]]) -> list[Quantity]:
+    """The quantities of one match of numbers and units: one, a range, or up to three sides."""
+    parts = []  # number, unit, start of the number, end of number and unit, separator before
+    for i in "012":
+        if m[f"n{i}"] is not None:
+            unit = m[f"u{i}"]
+            end = m.end(f"u{i}") if unit else m.end(f"n{i}")
+            parts.append((m[f"n{i}"], unit, m.start(f"n{i}"), end, m[f"s{i}"].lower() if i != "0" else ""))
+    while parts and not _is_unit(parts[-1], text, factors):
+        parts.pop()
+    for i in range(len(parts) - 1, 0, -1):  # a word that is no unit parts what stands before it from what follows
+        if parts[i - 1][1] is not None and not _is_unit(parts[i - 1], text, factors):
+            parts = parts[i:]
+            break
+    if not parts:
+        return []
+    made: list[Quantity] = []
+    unit = None
+    for number, own, start, end, separator in reversed(parts):
+        unit = own or unit
+        assert unit is not None
+        kind, factor, base = factors[_key(unit)]
+        value = _number(number) * factor
+        made.insert(0, Quantity(kind, value, None, base, start, end, text[start:end]))
+        if separator in ("-", "–", "—", "to") and len(parts) > 1 and number is parts[1][0]:
+            first = parts[0]
+            low = _number(first[0]) * (factors[_key(first[1])][1] if first[1] else factor)
+            if low <= value:
+                made[0] = Quantity(kind, low, value, base, first[2], end, text[first[2] : end])
+                break
+    first_q = made[0]
+    if first_q.number_high is None:
+        made[0] = first_q._replace(op=_bound(text, first_q.start, bool(m["plus"])))
+    return [_as_screen(q, text) for q in made]
+
+
+def _bound(text: str, start: int, plus: bool) -> str:
+    before = _BOUND.search(text[max(0, start - 16) : start])
+    if plus or (before and (before["least"] or before["gt"])):
+        return "at_least"
+    return "at_most" if before else "eq"
+
+
+def _key(unit: str) -> str:
+    return re.sub(r"[\s.-]", "", unit.lower())
+
+
+def _is_unit(part: tuple[str, str | None, int, int, str], text: str, factors: dict[str, tuple[str, float, str]]) -> bool:
+    """False where the letters after a number are no unit, or a word of another meaning: 2 in 1, 5G, 3M, 10 M."""
+    number, unit, start, end, _ = part
+    if unit is None or _key(unit) not in factors:
+        return False
+    apart = text[start + len(number)] in " \t\n\xa0"
+    if unit.lower() == "in":
+        return not re.match(r"\s?-?\d", text[end : end + 3]) and (not apart or bool(_AFTER_IN.match(text[end : end + 12])))
+    if unit in ("M", "G"):
+        return unit == "G" and number not in ("2", "3", "4", "5", "6")
+    if unit in ("'", "’", "′"):
+        return not apart and not re.match(r"\w", text[end : end + 1])
+    if unit.lower() in ("man", "set", "speed", "string", "core", "blade", "seat") and apart:
+        return False  # "3 core values": these count only when joined by a hyphen
+    return True
+
+
+def _as_screen(quantity: Quantity, text: str) -> Quantity:
+    """An inch beside a screen word is a screen's diagonal, kept in inches."""
+    written = quantity.text.rstrip().lower()
+    if quantity.kind != "length" or not written.endswith(("in", "inch", "inches", '"', "”", "″", "''")):
+        return quantity
+    after = text[quantity.end : quantity.end + 40]
+    if _SCREEN_AFTER.match(after) or _SCREEN_BEFORE.search(text[max(0, quantity.start - 20) : quantity.start]):
+        high = None if quantity.number_high is None else quantity.number_high / 2.54
+        return quantity._replace(kind="screen", unit="in", number=quantity.number / 2.54, number_high=high)
+    return quantity
+
+
+_N = r"\d{1,3}(?:[.,]\d)?"
+_TO = r"\s?(?:-|–|to)\s?"
+_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12}
+_IN_WORDS = "|".join(_WORDS)
+_WORTH = re.compile(rf"[0-9½¼¾⅓⅔]|\b(?:dozen|sizes?|{_IN_WORDS})\b|hd\b|x[ls]\b", re.IGNORECASE)
+_YEAR = re.compile(r"(?<![\w.,$€£¥#/-])(?:19[3-9]\d|20[0-4]\d)(?![\w%°]|[.,]\d|\s?[x×]\s?\d|-[a-z0-9])", re.IGNORECASE)
+_WORDED = re.compile(
+    rf"\b(?:pack|set|box|case|bundle|lot)s?\s+of\s+(?P<pack>\d{{1,4}}|{_IN_WORDS}|a dozen)\b"
+    rf"|\b(?P<worded>{_IN_WORDS})[\s-](?P<worded_unit>piece|pack|pair|seater|person|tier|drawer|man)s?\b"
+    r"|(?<![\w.])(?P<times>\d{1,3})\s?x(?=\s[a-z])"
+    r"|\b(?P<dozen>(?:a\s)?dozen)\b"
+    r"|\baged?s?\s?(?P<ages>\d{1,2})(?:" + _TO + r"(?P<ages_high>\d{1,2}))?(?P<ages_open>\s?\+|\sand up)?(?!\w)"
+    r"|\b(?P<age>\d{1,2})(?:" + _TO + r"(?P<age_high>\d{1,2}))?(?P<age_open>\+)?[\s-]?(?P<age_unit>years?|yrs?|months?|mos?)\b"
+    r"(?:[\s-](?P<old>olds?)\b|(?P<age_plus>\s?\+))?(?!\s(?:warranty|guarantee))"
+    r"|(?<![\w.])(?P<share>\d{1,3}(?:\.\d+)?)\s?(?:%|per\s?cent\b)"
+    r"|\b(?P<k>[458])k(?:\suhd)?\b|\b(?P<lines>480|720|1080|1440|2160|4320)[pi]\b"
+    r"|\b(?P<named>ultra[\s-]?hd|uhd|full[\s-]?hd|fhd|qhd|wqhd)\b"
+    r"|\b(?P<gold>9|10|14|18|22|24)k\b"
+    r"|\bspf\s?(?P<spf>\d{1,3})\+?(?!\w)"
+    r"|\b(?P<zoom>\d{1,3})x\s(?:optical\s|digital\s)?(?:zoom|magnification|magnifying)\b"
+    r"|\b(?:size\s)?(?P<letter>[2-9]xl|x{1,4}l|x{1,3}s|[2-4]xs)\b"
+    r"|\bsizes?:?\s(?P<sized>[sml]|small|medium|large)(?![\w'’-])"
+    rf"|\b(?:size\s)?(?P<system>eu|uk|us|eur)(?:\ssize)?\s?(?P<shoe>{_N})(?:{_TO}(?P<shoe_high>{_N}))?(?![\w%])"
+    rf"|\bsizes?:?\s?(?P<plain>{_N})(?:{_TO}(?P<plain_high>{_N}))?(?![\w%])(?!\s?(?:cm|mm|inch|in|ft|m|x)\b)"
+    r"|\bw(?P<waist>\d{2})[\sx/]{0,2}l(?P<leg>\d{2})\b",
+    re.IGNORECASE,
+)
+_LINES = {"uhd": 2160, "ultrahd": 2160, "fullhd": 1080, "fhd": 1080, "qhd": 1440, "wqhd": 1440}  # rows of pixels
+_K_LINES = {"4": 2160, "5": 2880, "8": 4320}
+
+
+def _worded(m: re.Match[str]) -> Iterator[Quantity]:
+    """The quantity of one match of a wording that is more than number and unit."""
+
+    def made(kind: str, number: float, unit: str, high: float | None = None, op: str = "eq") -> Quantity:
+        return Quantity(kind, number, high, unit, m.start(), m.end(), m[0], op)
+
+    def high(group: str) -> float | None:
+        return _number(m[group]) if m[group] else None
+
+    which = m.lastgroup
+    if m["pack"]:
+        words = m["pack"].lower()
+        yield made("count", 12 if words == "a dozen" else float(_WORDS.get(words) or words), "pack")
+    elif m["worded"]:
+        unit = m["worded_unit"].lower()
+        yield made("count", _WORDS[m["worded"].lower()], {"seater": "seat", "man": "person"}.get(unit, unit))
+    elif m["times"]:
+        yield made("count", float(m["times"]), "pack")
+    elif m["dozen"]:
+        yield made("count", 12, "pack")
+    elif m["ages"]:
+        yield made("age", float(m["ages"]), "year", high("ages_high"), "at_least" if m["ages_open"] else "eq")
+    elif m["age"]:
+        open_ = m["age_open"] or m["age_plus"]
+        per = 12 if m["age_unit"].lower().startswith("mo") else 1
+        top = high("age_high")
+        yield made("age", float(m["age"]) / per, "year", top and top / per, "at_least" if open_ else "eq")
+    elif m["share"]:
+        yield made("share", float(m["share"]), "%")
+    elif m["k"] or m["lines"] or m["named"]:
+        named = re.sub(r"[\s-]", "", (m["named"] or "").lower())
+        lines = _K_LINES[m["k"]] if m["k"] else int(m["lines"]) if m["lines"] else _LINES[named]
+        yield made("resolution", lines, "lines")
+    elif m["gold"] or m["spf"] or m["zoom"]:
+        kind, unit = ("purity", "k") if m["gold"] else ("spf", "spf") if m["spf"] else ("zoom", "x")
+        yield made(kind, float(m["gold"] or m["spf"] or m["zoom"]), unit)
+    elif m["letter"] or m["sized"]:
+        yield made("size", float(letter_size(m["letter"] or m["sized"]) or 0), "letter")
+    elif m["shoe"]:
+        system = m["system"].upper()[:2]
+        yield made("shoe_size", _number(m["shoe"]), system, high("shoe_high"))
+    elif m["plain"]:
+        yield made("size", _number(m["plain"]), "", high("plain_high"))
+    elif m["waist"]:
+        yield made("size", float(m["waist"]), "waist")._replace(end=m.end("waist"), text=m[0][: m.end("waist") - m.start()])
+        yield Quantity("size", float(m["leg"]), None, "leg", m.start("leg") - 1, m.end(), m[0][m.start("leg") - 1 - m.start() :])
+    else:  # pragma: no cover
+        raise AssertionError(which)
+
+
+_SYMBOLS = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "CNY", "￥": "CNY", "₹": "INR", "us$": "USD", "a$": "AUD", "c$": "CAD"}
+_NAMES = {
+    "dollar": "USD", "dollars": "USD", "bucks": "USD", "usd": "USD", "euro": "EUR", "euros": "EUR", "eur": "EUR", "quid": "GBP",
+    "gbp": "GBP", "pounds": "GBP", "pound": "GBP", "yuan": "CNY", "rmb": "CNY", "cny": "CNY", "yen": "JPY", "jpy": "JPY",
+    "rupees": "INR", "inr": "INR", "chf": "CHF", "cad": "CAD", "aud": "AUD", "sek": "SEK",
+}  # fmt: skip
+_SYMBOL = r"us\$|a\$|c\$|[$€£¥￥₹]"
+_AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d{1,2})?|\d{1,9}(?:[.,]\d{1,2})?"
+_MOST = r"under|below|less than|cheaper than|up to|at most|max(?:imum)?|no more than|not over|not more than|within|<=?|≤"
+_LEAST = r"over|above|more than|at least|from|min(?:imum)?|starting (?:at|from)|>=?|≥"
+_PRICE = re.compile(
+    rf"(?:(?<![\w])(?:(?P<most>{_MOST})|(?P<least>{_LEAST})|(?P<between>between)|(?P<about>around|about|approx\.?|~))\s?)?"
+    rf"(?<![\w.,])(?P<sym>{_SYMBOL})?\s?(?P<a>{_AMOUNT})(?P<k>k)?(?:\s?(?P<sym_a>[€£$])(?!\d))?(?:[\s-]?(?P<cur_a>{'|'.join(_NAMES)})\b)?"
+    rf"(?:\s?(?:-|–|to|and)\s?(?P<sym_b>{_SYMBOL})?(?P<b>{_AMOUNT})(?P<k_b>k)?(?![\w])(?:\s?(?P<sym_c>[€£$]))?(?:[\s-]?(?P<cur_b>{'|'.join(_NAMES)})\b)?)?"
+    r"(?![\w%\"”″]|[.,]\d)(?P<or>\s?(?:or (?P<or_less>less|under|below)|or (?:more|over|above)|and (?P<and_less>under|below)|and (?:up|over|above)|max\b))?",
+    re.IGNORECASE,
+)
+_PRICE_WORD_BEFORE = re.compile(r"(?:price[ds]?|budget|cost(?:s|ing)?|for only|only)\s?(?:of|is|at|:)?\s?$", re.IGNORECASE)
+
+
+def find_prices(text: str, default_currency: str | None = None) -> list[Price]:
+    """Prices and price bounds: "under 50", "between €20 and €40", "50-100 dollars", "$20 or less".
+
+    A bare number is a price only after a bound ("under 50") or a price word ("budget 50"), and never where a unit follows it.
+    """
+    found: list[Price] = []
+    if not any(c.isdigit() for c in text):
+        return found
+    for m in _PRICE.finditer(text):
+        symbol = m["sym"] or m["sym_a"] or m["sym_b"] or m["sym_c"]
+        name = m["cur_a"] or m["cur_b"]
+        bound = m["most"] or m["least"] or m["between"] or m["or"]
+        worded = _PRICE_WORD_BEFORE.search(text[max(0, m.start("a") - 12) : m.start("a")])
+        if not (symbol or name or worded or (bound and _bare(m, text))):
+            continue
+        if name and name.lower().startswith("pound") and not symbol and not (bound and bound != m["least"]):
+            continue  # a weight
+        currency = _SYMBOLS[symbol.lower()] if symbol else _NAMES[name.lower()] if name else default_currency
+        low = _number(m["a"]) * (1000 if m["k"] else 1)
+        high = _number(m["b"]) * (1000 if m["k_b"] else 1) if m["b"] else None
+        found.append(_priced(m, low, high, currency))
+    return found
+
+
+def _bare(m: re.Match[str], text: str) -> bool:
+    """True where a number after a bound has no unit after it, so that it must be a price."""
+    if m["between"] and not m["b"]:
+        return False
+    return not _units().pattern.match(text, m.start("a")) or not _has_unit(text, m.start("b" if m["b"] else "a"))
+
+
+def _has_unit(text: str, start: int) -> bool:
+    found = _units().pattern.match(text, start)
+    return bool(found and found["u0"] and _key(found["u0"]) in _units().factors) or bool(re.match(r"\d+\s?(?:years?|months?|yrs?|%|k\b)", text[start:], re.IGNORECASE))
+
+
+def _priced(m: re.Match[str], low: float, high: float | None, currency: str | None) -> Price:
+    span = (m.start() + len(m[0]) - len(m[0].lstrip()), m.end())
+    if high is not None:
+        return Price("range", min(low, high), max(low, high), currency, *span)
+    if m["most"] or m["or_less"] or m["and_less"] or (m["or"] or "").strip().lower() == "max":
+        return Price("at_most", None, low, currency, *span)
+    if m["least"] or m["or"]:
+        return Price("at_least", low, None, currency, *span)
+    return Price("eq", low, low, currency, *span)
