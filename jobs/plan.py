@@ -1,0 +1,187 @@
+"""What a run is going to do, and what came of it: the plan, its fingerprint, its counts, its rows in the RUNS table.
+
+A plan is the settings of a job, the versions of the tables it reads, and the version of the table it writes at the time
+of planning. Its fingerprint names the application transactions of its commits, so the same plan never commits the same
+micro-batch twice. Versions stay pinned while a run is unfinished: a later start of the same command takes them over.
+This module knows nothing of rows, pictures or models; `jobs.spine` carries a plan out.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from lore_mm.errors import PlanError
+from lore_mm.fingerprint import sha_of
+from lore_mm.tables import RUNS
+from stores.features import FeatureStore
+
+__all__ = ["Counts", "Plan", "Run", "changes", "make_plan", "read_runs", "write_event"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the rows of a run; in every job n_in = n_ok + n_failed + n_skipped.
+
+    A skipped row stood in the output already, made from the same content with the same settings;
+    `n_still_failed` of the skipped stand there as failed, and wait for --retry-failed.
+    """
+
+    n_in: int = 0
+    n_ok: int = 0
+    n_failed: int = 0
+    n_skipped: int = 0
+    n_still_failed: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
+
+    @property
+    def add_up(self) -> bool:
+        """True where every row that came in is accounted for."""
+        return self.n_in == self.n_ok + self.n_failed + self.n_skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A job with all that decides its result. `settings` is JSON-able; `base` None: the table is not there yet."""
+
+    job: str
+    table: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, int] = field(default_factory=dict)  # table → pinned version
+    base: int | None = None  # version of `table` that decides what is skipped
+    run_id: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the plan by content; the run id is no part of it."""
+        content = asdict(self)
+        del content["run_id"]
+        return sha_of(content)
+
+    @property
+    def app_id(self) -> str:
+        """The application id of this plan's commits: fingerprint and partition (there is one partition)."""
+        return f"{self.fingerprint}/0"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run, as the RUNS table tells it."""
+
+    plan: Plan
+    started_at: datetime
+    resumed: int = 0  # how many times
+    finished_at: datetime | None = None
+    counts: Counts | None = None
+
+
+def read_runs(store: FeatureStore, job: str | None = None) -> list[Run]:
+    """All runs of a store, or of one job, oldest first."""
+    if store.version("runs") is None:
+        return []
+    rows = [row for batch in store.batches("runs") for row in batch.to_pylist()]
+    runs: dict[str, Run] = {}
+    for row in sorted(rows, key=lambda r: (r["at"], r["event"] != "started")):
+        if job is not None and row["job"] != job:
+            continue
+        known = json.loads(row["settings"] or "{}")
+        plan = Plan(
+            job=row["job"],
+            table=row["table"] or "",
+            settings=known.get("settings", {}),
+            inputs=known.get("inputs", {}),
+            base=known.get("base"),
+            run_id=row["run_id"],
+        )
+        run = runs.get(row["run_id"]) or Run(plan, row["at"])
+        if row["event"] == "resumed":
+            run = Run(run.plan, run.started_at, run.resumed + 1, run.finished_at, run.counts)
+        elif row["event"] == "finished":
+            counts = Counts(*(row[name] or 0 for name in ("n_in", "n_ok", "n_failed", "n_skipped")))
+            run = Run(run.plan, run.started_at, run.resumed, row["at"], counts)
+        runs[row["run_id"]] = run
+    return list(runs.values())
+
+
+def unfinished(store: FeatureStore, job: str, table: str) -> Run | None:
+    """The newest run of a job over a table, where it has not finished; it supersedes earlier unfinished ones."""
+    runs = [run for run in read_runs(store, job) if run.plan.table == table]
+    return runs[-1] if runs and runs[-1].finished_at is None else None
+
+
+def make_plan(
+    store: FeatureStore,
+    job: str,
+    table: str,
+    reads: tuple[str, ...],
+    settings: Mapping[str, Any],
+    *,
+    new_run: bool = False,
+) -> tuple[Plan, bool]:
+    """A plan, and whether it is the rest of an unfinished run, whose pinned versions it then takes over.
+
+    Raises:
+        PlanError: an unfinished run had other settings, and `new_run` was not asked for; the text names what changed.
+    """
+    settings = json.loads(json.dumps(dict(settings), allow_nan=False))  # as it will be read back
+    before = None if new_run else unfinished(store, job, table)
+    if before is not None:
+        if differences := changes(before.plan.settings, settings):
+            raise PlanError(
+                f"an unfinished run of {job} ({before.plan.run_id}, started {before.started_at:%Y-%m-%d %H:%M:%S} UTC) "
+                f"had other settings: {'; '.join(differences)}. Finish it with those, or start another with --new-run"
+            )
+        return before.plan, True
+    inputs = {name: version for name in reads if (version := store.version(name)) is not None}
+    run_id = f"{job}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    return Plan(job, table, settings, inputs, store.version(table), run_id), False
+
+
+def changes(old: object, new: object, path: str = "") -> list[str]:
+    """What differs between two JSON-able values, one phrase each: `batch_rows 64 → 128`. Shas are shortened."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        found = []
+        for key in [*old, *(k for k in new if k not in old)]:
+            place = f"{path}.{key}" if path else str(key)
+            if key not in new:
+                found.append(f"{place} {_short(old[key])} → not there")
+            elif key not in old:
+                found.append(f"{place} not there → {_short(new[key])}")
+            else:
+                found += changes(old[key], new[key], place)
+        return found
+    return [] if old == new else [f"{path} {_short(old)} → {_short(new)}"]
+
+
+def _short(value: object) -> str:
+    if isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef"):
+        return value[:12]
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def write_event(store: FeatureStore, plan: Plan, event: str, counts: Counts | None = None) -> None:
+    """Add a row to RUNS: started, resumed or finished. Started and finished stand once, whoever writes them."""
+    row: Mapping[str, Any] = {
+        "run_id": plan.run_id,
+        "job": plan.job,
+        "event": event,
+        "fingerprint": plan.fingerprint,
+        "settings": json.dumps({"settings": plan.settings, "inputs": plan.inputs, "base": plan.base}),
+        "table": plan.table,
+        "n_in": counts and counts.n_in,
+        "n_ok": counts and counts.n_ok,
+        "n_failed": counts and counts.n_failed,
+        "n_skipped": counts and counts.n_skipped,
+        "at": datetime.now(UTC),
+    }
+    once = None if event == "resumed" else (f"{plan.run_id}/{event}", 0)
+    store.append("runs", pa.Table.from_pylist([row], schema=RUNS), transaction=once)
