@@ -19,8 +19,11 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as dataset
+import pyarrow.fs as fs
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.fs import DeltaStorageHandler
 from numpy.typing import NDArray
 
 from lore_mm.errors import StoreError, nearest
@@ -182,7 +185,8 @@ class FeatureStore:
                 raise StoreError(f"table {table} has no column {name!r}{nearest(name, TABLES[table].names)}")
         keep = self._newest(table, delta) if latest else None
         schema = pa.schema([TABLES[table].field(name) for name in names])
-        yield from _rebatched(_kept(_fragments(delta, table, names, rows), keep), schema, rows)
+        stream = _stream(_ordered_paths(delta, table), self._filesystem(table), table, names, rows)
+        yield from _rebatched(_kept(stream, keep), schema, rows)
 
     def scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
         """Every row ever written, lazily, in the order of `batches`.
@@ -250,6 +254,11 @@ class FeatureStore:
     def _address(self, table: str) -> str:
         return f"{self.uri}/{table}"
 
+    def _filesystem(self, table: str) -> fs.FileSystem:
+        if self.folder:
+            return fs.SubTreeFileSystem(self._address(table), fs.LocalFileSystem())
+        return fs.PyFileSystem(DeltaStorageHandler(self._address(table), self._options))
+
     def _open(self, table: str, version: int | None = None) -> DeltaTable | None:
         address = self._address(self._known(table))
         try:
@@ -292,7 +301,8 @@ def _check_shape(table: str, delta: DeltaTable, uri: str) -> None:
     present: pa.Schema = pa.schema(delta.schema().to_arrow())  # type: ignore[arg-type]
     have = {field.name: field.type for field in present}
     want = {field.name: field for field in TABLES[table]}
-    faults = [f"unknown column {name!r}" for name in have if name not in want]
+    faults = [f"table feature {name!r}" for name in delta.protocol().reader_features or ()]
+    faults += [f"unknown column {name!r}" for name in have if name not in want]
     faults += [f"no column {name!r}" for name, field in want.items() if name not in have and not field.nullable]
     faults += [
         f"column {name!r} is {_short(have[name])}, not {_short(field.type)}"
@@ -320,11 +330,13 @@ def _ordered_paths(delta: DeltaTable, table: str) -> list[str]:
     return [path for _, path in sorted(zip(actions["modification_time"].to_pylist(), paths, strict=True))]
 
 
-def _fragments(delta: DeltaTable, table: str, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-    place = {path: i for i, path in enumerate(_ordered_paths(delta, table))}
-    dataset = delta.to_pyarrow_dataset(schema=TABLES[table])
-    for fragment in sorted(dataset.get_fragments(), key=lambda f: place[unquote(f.path)]):
-        yield from fragment.to_batches(
+def _stream(
+    paths: Sequence[str], system: fs.FileSystem, table: str, names: Sequence[str], rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Batches of at most `rows` rows; one file is read after the other, so that memory holds a row group or two."""
+    make = dataset.ParquetFileFormat().make_fragment
+    for path in paths:
+        yield from make(path, filesystem=system).to_batches(
             schema=TABLES[table], columns=list(names), batch_size=rows, batch_readahead=1, fragment_readahead=0
         )
 
