@@ -30,7 +30,16 @@ from PIL.WebPImagePlugin import WebPImageFile
 from lore_mm.errors import PictureError
 from lore_mm.fingerprint import sha_of_bytes
 
-__all__ = ["FORMATS", "PICTURE_ENDINGS", "Picture", "PicturePolicy", "decode_picture", "load_picture", "load_pictures"]
+__all__ = [
+    "FORMATS",
+    "PICTURE_ENDINGS",
+    "Picture",
+    "PicturePolicy",
+    "decode_picture",
+    "load_picture",
+    "load_pictures",
+    "read_picture",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +250,7 @@ def load_picture(
         PictureError: one line that begins with the reference.
     """
     try:
-        return decode_picture(_read(ref, root, policy), policy)
+        return decode_picture(read_picture(ref, root, policy), policy)
     except PictureError as error:
         raise PictureError(f"picture {_short(ref)}: {error}") from None
 
@@ -250,7 +259,14 @@ def _short(ref: str) -> str:
     return repr(ref if len(ref) <= 100 else ref[:60] + "…" + ref[-30:])
 
 
-def _read(ref: str, root: str | os.PathLike[str] | None, policy: PicturePolicy) -> bytes:
+def read_picture(
+    ref: str, root: str | os.PathLike[str] | None = None, policy: PicturePolicy = PicturePolicy()
+) -> bytes:
+    """The bytes of one picture's file, not decoded: enough to tell whether it changed. See `load_picture` for `root`.
+
+    Raises:
+        PictureError: the reason in one line, without the reference.
+    """
     if _URL.match(ref):
         from lore_mm.fetch import fetch  # ssl and sockets: only where a URL is read
 
