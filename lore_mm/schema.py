@@ -46,6 +46,7 @@ __all__ = [
     "Dimension",
     "Schemas",
     "check_value",
+    "fold",
     "load_dimensions",
     "load_schemas",
 ]
@@ -101,8 +102,8 @@ class AttributeSpec(BaseModel):
     @cached_property
     def lookup(self) -> Mapping[str, str]:
         """Every known spelling, folded, to its value; a value's own name wins over another's word."""
-        words = {_fold(word): value for value, others in self.values.items() for word in others}
-        return words | {_fold(value): value for value in self.values}
+        words = {fold(word): value for value, others in self.values.items() for word in others}
+        return words | {fold(value): value for value in self.values}
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -173,7 +174,7 @@ class AttributeSchema:
     def find(self, dimension: str, value: str) -> AttributeSpec | None:
         """The attribute of that dimension for which `value` is legal (by any of its words), closed lists first."""
         mine = [s for s in self.specs.values() if s.dimension == dimension]
-        known = [s for s in mine if _fold(value) in s.lookup]
+        known = [s for s in mine if fold(value) in s.lookup]
         return next(iter([*known, *(s for s in mine if s.type == "text")]), None)
 
     def json_schema(self, names: Sequence[str] | None = None) -> dict[str, Any]:
@@ -256,7 +257,7 @@ def check_value(spec: AttributeSpec, value: object) -> str | float | bool:
     if spec.type == "flag":
         return _check_flag(spec, value)
     text = " ".join(str(value).split())
-    known = spec.lookup.get(_fold(text))
+    known = spec.lookup.get(fold(text))
     if known is not None:
         return known
     if spec.type == "text" and 0 < len(text) <= MAX_TEXT:
@@ -265,7 +266,7 @@ def check_value(spec: AttributeSpec, value: object) -> str | float | bool:
         raise InputError(f"{spec.name}: a text has 1 to {MAX_TEXT} characters, this has {len(text)}")
     legal = list(spec.values)
     shown = ", ".join(legal[:_SHOWN]) + (f", … ({len(legal)} in all)" if len(legal) > _SHOWN else "")
-    hint = nearest(_fold(text)[:80], spec.lookup)
+    hint = nearest(fold(text)[:80], spec.lookup)
     raise InputError(f"{spec.name}: {text[:80]!r} is not legal{hint}; legal values: {shown}")
 
 
@@ -287,13 +288,13 @@ def _check_number(spec: AttributeSpec, value: object) -> float:
 def _check_flag(spec: AttributeSpec, value: object) -> bool:
     if isinstance(value, bool):
         return value
-    flag = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}.get(_fold(str(value)))
+    flag = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}.get(fold(str(value)))
     if flag is None:
         raise InputError(f"{spec.name}: {str(value)[:80]!r} is not legal; legal values: yes, no")
     return flag
 
 
-def _fold(text: str) -> str:
+def fold(text: str) -> str:
     """Case, width, hyphens and runs of spaces do not matter when values are compared."""
     return re.sub(r"[\s\-_/]+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
@@ -412,8 +413,8 @@ def _clash(values: Mapping[str, Iterable[str]], name: str) -> str | None:
     owner: dict[str, str] = {}
     for value, words in values.items():
         for word in (value, *words):
-            folded = _fold(word)
-            if not folded or folded in (_fold(NOT_STATED), _fold(NOT_APPLICABLE)):
+            folded = fold(word)
+            if not folded or folded in (fold(NOT_STATED), fold(NOT_APPLICABLE)):
                 return f"values: {word!r} is empty or reserved"
             if owner.setdefault(folded, value) != value:
                 return f"values: {word!r} stands for both {owner[folded]!r} and {value!r}"

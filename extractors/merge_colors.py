@@ -1,0 +1,79 @@
+"""Colour, joined: words give names, pictures give shares.
+
+The seller says "blue", the picture shows 62 % navy: the item is blue on 62 % of its area, and both are evidence.
+Colours that only the picture shows are kept with their shares. Where word and picture have no colour family in common,
+one of them is wrong: the dimension's evidence order picks the winner and the status is `conflict`. This module knows
+nothing of other attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from extractors.claims import CONFLICT, MOST, Claim, verdict
+from lore_mm.knowledge import Knowledge
+from lore_mm.types import AttributeValue
+
+__all__ = ["merge_colors"]
+
+UNSAID = 0.6  # a colour that only the picture shows may be background: its confidence beside a named one is cut to this
+
+
+def merge_colors(claims: Sequence[Claim], knowledge: Knowledge) -> list[AttributeValue]:
+    """The colours of an item, those with the largest share first; `claims` come from words and from pictures."""
+    seen = [c for c in claims if c.said.share is not None]  # with an area: from a picture
+    named = [c for c in claims if c.said.share is None or len(c.extractors) > 1]
+    if not seen or not named:
+        return _by_share([verdict(c) for c in claims])
+    matches = {c.said.value: [s for s in seen if _kin(c.said.value, s.said.value, knowledge)] for c in named}
+    if not any(matches.values()):
+        return _disagreement(named, seen)
+    joined = [_join(c, matches[c.said.value]) for c in named]
+    matched = {s.said.value for found in matches.values() for s in found}
+    rest = [verdict(s) for s in seen if s.said.value not in matched]
+    return _by_share([*joined, *(replace(v, confidence=v.confidence * UNSAID) for v in rest)])
+
+
+def _join(named: Claim, areas: Sequence[Claim]) -> AttributeValue:
+    """A named colour with the summed share of its kin in the pictures, and noisy-or of both confidences."""
+    others = [a for a in areas if a is not named]
+    share = sum(a.said.share or 0.0 for a in areas) or None
+    doubt = 1 - named.confidence
+    for area in others:
+        doubt = min(doubt, (1 - named.confidence) * (1 - area.confidence))
+    evidence = (*named.evidence, *(e for area in others for e in area.evidence))
+    confidence = min(1 - doubt, max(MOST, named.confidence))
+    return replace(verdict(named), share=share and min(share, 1.0), confidence=confidence, evidence=evidence)
+
+
+def _disagreement(named: Sequence[Claim], seen: Sequence[Claim]) -> list[AttributeValue]:
+    """No family in common: the side whose source is believed more wins, with the other side as evidence."""
+    words, picture = min(named, key=lambda c: c.rank), max(seen, key=lambda c: c.said.share or 0.0)
+    # a small or doubtful area says little against a word
+    weight = picture.confidence * (picture.said.share or 0.0)
+    if words.rank <= picture.rank or picture.confidence < CONFLICT:
+        against = [picture] if weight >= CONFLICT / 2 else []
+        return [_against(verdict(c, against), seen) for c in named]
+    first, *rest = sorted(seen, key=lambda c: -(c.said.share or 0.0))
+    return [verdict(first, named), *(verdict(c) for c in rest)]
+
+
+def _against(value: AttributeValue, seen: Sequence[Claim]) -> AttributeValue:
+    """The same value with the evidence of all that was seen instead."""
+    known = set(value.evidence)
+    return replace(value, evidence=(*value.evidence, *(e for c in seen for e in c.evidence if e not in known)))
+
+
+def _kin(one: str | None, other: str | None, knowledge: Knowledge) -> bool:
+    """True for colours of one family, or that pass for each other."""
+    if one == other:
+        return True
+    first, second = knowledge.colors.get(one or ""), knowledge.colors.get(other or "")
+    if first is None or second is None:
+        return False
+    return first.family == second.family or second.name in first.near or first.name in second.near
+
+
+def _by_share(values: Sequence[AttributeValue]) -> list[AttributeValue]:
+    return sorted(values, key=lambda v: (-(v.share or 0.0), -v.confidence))
