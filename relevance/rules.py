@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from lore_mm.errors import ConfigError, nearest
 from lore_mm.fingerprint import sha_of
-from lore_mm.types import Grade, Leg, MatchPath
+from lore_mm.types import Grade, Leg, MatchPath, Role
 from relevance.relations import ANY, DIMENSIONS, LEGAL, RELATIONS
 
 __all__ = ["DEFAULT_RULES", "Decision", "Example", "Exemption", "Rule", "Rulebook", "decide", "load_rulebook"]
@@ -72,17 +72,21 @@ class Rule(_Model):
     beyond: float | None = Field(default=None, ge=0)  # condition: the leg's deviation is known and above this
     attributes: tuple[str, ...] = ()  # condition: the leg's attribute is one of these
     values: tuple[str, ...] = ()  # condition: the demanded canonical value is one of these
+    role: Role | None = None  # condition: the demand is the query's head, or a modifier
 
     @property
     def conditional(self) -> bool:
         """True where the rule does not hold for every leg with its relation."""
-        return bool(self.attributes or self.values) or self.up_to is not None or self.beyond is not None
+        numeric = self.up_to is not None or self.beyond is not None
+        return bool(self.attributes or self.values or self.role) or numeric
 
     def holds(self, leg: Leg) -> bool:
         """True where a leg of this relation meets the conditions."""
         if self.attributes and leg.attribute not in self.attributes:
             return False
         if self.values and leg.demand.canonical not in self.values:
+            return False
+        if self.role and leg.demand.role != self.role:
             return False
         if self.up_to is None and self.beyond is None:
             return True

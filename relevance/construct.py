@@ -1,0 +1,68 @@
+"""Path construction: each demand of a query → the item attribute that would answer it, and whom to believe about it.
+
+It knows the attribute schemas and the 18 dimensions, not items: what the item says is the follower's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lore_mm.knowledge import Knowledge
+from lore_mm.schema import AttributeSchema, Schemas, load_dimensions, load_schemas
+from lore_mm.types import Demand, Understanding
+from relevance.relations import DIMENSIONS
+
+__all__ = ["Step", "construct"]
+
+# Where a number's unit leaves several attributes open, all of them may answer it; these answer a demand without a unit.
+_MAIN_ATTRIBUTE = {"spec": "size", "special": "condition", "style_detail": "style_detail"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One demand with the attributes that would answer it.
+
+    `attribute` is the one named where nothing is found; `attributes` are all that may answer. Where `closed`, the
+    demanded value is one of the legal values of a single-valued attribute, so that another value there rules it out.
+    `sources` is the order in which evidence is believed.
+    """
+
+    demand: Demand
+    attribute: str
+    attributes: tuple[str, ...]
+    closed: bool
+    sources: tuple[str, ...]
+
+
+def construct(understanding: Understanding, knowledge: Knowledge, schemas: Schemas | None = None) -> tuple[Step, ...]:
+    """The steps of a query: the head first, then in the order of the dimensions. Empty where nothing is demanded.
+
+    The attributes are those of the schema of the query's head category, or the common ones where it has none.
+    """
+    head = understanding.head
+    category = head.canonical if head and head.dimension == "category" else None
+    schema = (schemas or load_schemas()).for_category(category, knowledge)
+    place = {dimension: i for i, dimension in enumerate(DIMENSIONS)}
+    demands = sorted(understanding.demands, key=lambda d: (d.role != "head", place[d.dimension]))
+    return tuple(_step(demand, schema) for demand in demands)
+
+
+def _step(demand: Demand, schema: AttributeSchema) -> Step:
+    dimension = demand.dimension
+    specs = [s for s in schema.specs.values() if s.dimension == dimension]
+    closed = False
+    if demand.number is not None and demand.unit:
+        specs = [s for s in specs if s.type == "number" and s.unit == demand.unit] or specs
+    elif dimension in ("style_detail", "special", "function", "spec"):
+        known = [s for s in specs if s.type == "choice" and _says(demand) in s.lookup]
+        closed = bool(known) and not known[0].multi
+        specs = known or specs
+    names = tuple(s.name for s in specs)
+    main = names[0] if closed else _MAIN_ATTRIBUTE.get(dimension, dimension)
+    if main not in names and names:
+        main = names[0]
+    return Step(demand, main, names or (dimension,), closed, load_dimensions()[dimension].evidence)
+
+
+def _says(demand: Demand) -> str:
+    return (demand.canonical or demand.value).casefold().replace("-", " ").replace("_", " ")

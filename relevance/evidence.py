@@ -1,0 +1,164 @@
+"""What an item says, gathered once per item: extracted attributes first, then what stands in its title and description.
+
+It knows nothing of demands or rules; it answers "what is there on this dimension?" and "do these words occur?".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from lore_mm.knowledge import Knowledge
+from lore_mm.mentions import Mention, Scanner
+from lore_mm.text import singular, tokens
+from lore_mm.types import AttributeValue, Evidence, Item, ItemFeatures
+from lore_mm.values import Quantity, find_quantities
+
+__all__ = ["Found", "ItemView"]
+
+# How far a bare mention in the text is believed, by where it stands.
+_TITLE, _TEXT = 0.9, 0.7
+_SECOND_READING = 0.7  # a word that can also mean this ("orange" as a colour)
+# The thing itself is named before these; what follows is what it is for, or comes with.
+_TITLE_TAIL = re.compile(
+    r"\s(?:for|with|by|from|compatible|fits|featuring|including|in)\s|[,|(:–—]|\s-\s", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One thing the item says on a dimension; `negated` where it says that it has it not."""
+
+    value: str
+    attribute: str
+    number: float | None = None
+    unit: str | None = None
+    share: float | None = None
+    evidence: tuple[Evidence, ...] = ()
+    confidence: float = 1.0
+    negated: bool = False
+    number_high: float | None = None
+
+    @property
+    def quote(self) -> str:
+        """The words it was read in, or the value where a picture showed it."""
+        return next((e.quote for e in self.evidence if e.quote), self.value)
+
+    @property
+    def seen(self) -> bool:
+        """True where a picture is the best evidence."""
+        return bool(self.evidence) and self.evidence[0].source.startswith("image")
+
+
+class ItemView:
+    """An item as the follower reads it. Everything is worked out on first use and kept."""
+
+    def __init__(self, features: ItemFeatures, knowledge: Knowledge, scanner: Scanner) -> None:
+        self.item: Item = features.item
+        self._knowledge = knowledge
+        self._scanner = scanner
+        self._by_dimension: dict[str, list[AttributeValue]] = {}
+        self.failures: dict[str, str] = {}
+        for attribute in features.attributes:
+            if attribute.status in ("value", "conflict") and attribute.value is not None:
+                self._by_dimension.setdefault(attribute.dimension, []).append(attribute)
+            elif attribute.status == "failed":
+                self.failures.setdefault(attribute.dimension, attribute.error or "the extractor failed")
+        self._stated: dict[str, tuple[Found, ...]] = {}
+        self._mentioned: dict[str, tuple[Found, ...]] = {}
+
+    def stated(self, dimension: str) -> tuple[Found, ...]:
+        """What was extracted on a dimension, most confident first."""
+        if dimension not in self._stated:
+            values = sorted(self._by_dimension.get(dimension, ()), key=lambda a: -a.confidence)
+            self._stated[dimension] = tuple(_from_attribute(a) for a in values)
+        return self._stated[dimension]
+
+    def mentioned(self, dimension: str, title_only: bool = False) -> tuple[Found, ...]:
+        """What the title and description mention on a dimension, title first."""
+        if dimension not in self._mentioned:
+            self._mentioned[dimension] = tuple(
+                _from_mention(source, reading, sure)
+                for source, m in self._mentions
+                for reading, sure in _readings(m)
+                if reading.dimension == dimension
+            )
+        found = self._mentioned[dimension]
+        return tuple(f for f in found if f.evidence[0].source == "title") if title_only else found
+
+    @cached_property
+    def _mentions(self) -> tuple[tuple[str, Mention], ...]:
+        title = [("title", m) for m in self._scanner.find(self.item.title)]
+        return (*title, *(("text", m) for m in self._scanner.find(self.item.description)))
+
+    @cached_property
+    def categories(self) -> tuple[Found, ...]:
+        """What kind of thing it is: as extracted, else the last kind named before a "for" or "with" in the title."""
+        if stated := self.stated("category"):
+            return stated
+        cut = _TITLE_TAIL.search(self.item.title)
+        limit = cut.start() if cut else len(self.item.title)
+        named = self.mentioned("category", title_only=True)
+        inside = [f for f in named if (f.evidence[0].start or 0) < limit]
+        return tuple(inside[-1:] or named[:1])
+
+    @cached_property
+    def quantities(self) -> tuple[tuple[str, Quantity], ...]:
+        """The numbers with units in title and description."""
+        texts = (("title", self.item.title), ("text", self.item.description))
+        return tuple((source, q) for source, text in texts for q in find_quantities(text))
+
+    @cached_property
+    def words(self) -> dict[str, Evidence]:
+        """Every word of the item's text, singular → where it first stands."""
+        found: dict[str, Evidence] = {}
+        for source, text in self._texts:
+            for token in tokens(text):
+                quote = text[token.start : token.end]
+                place = Evidence(source, quote, token.start, token.end)
+                found.setdefault(singular(token.text), place)
+        return found
+
+    @property
+    def _texts(self) -> list[tuple[str, str]]:
+        item = self.item
+        given = [(f"given.{name}", value) for name, values in item.attributes.items() for value in values]
+        seller = [("given.brand", item.brand), ("given.category", item.category), ("given.store", item.store)]
+        return [
+            ("title", item.title),
+            *((source, text) for source, text in seller if text),
+            *given,
+            ("text", item.description),
+        ]
+
+
+def _from_attribute(attribute: AttributeValue) -> Found:
+    return Found(
+        value=attribute.value or "",
+        attribute=attribute.name,
+        number=attribute.number,
+        unit=attribute.unit,
+        share=attribute.share,
+        evidence=tuple(e for e in attribute.evidence if e.value in (None, attribute.value)) or attribute.evidence,
+        confidence=attribute.confidence,
+    )
+
+
+def _readings(mention: Mention) -> Iterator[tuple[Mention, float]]:
+    """A mention in each of its readings, the likeliest first, with how far each is believed."""
+    yield mention, 1.0
+    for other in mention.others:
+        yield mention.read_as(other), _SECOND_READING
+
+
+def _from_mention(source: str, mention: Mention, sure: float) -> Found:
+    place = Evidence(source, mention.text, mention.start, mention.end, confidence=mention.confidence)
+    return Found(
+        value=mention.canonical,
+        attribute=mention.dimension,
+        evidence=(place,),
+        confidence=mention.confidence * sure * (_TITLE if source == "title" else _TEXT),
+        negated=mention.negated,
+    )

@@ -1,0 +1,162 @@
+"""Path following: each step of a query, walked on an item's evidence, to a named relation. No levels: see `rules`.
+
+Every text is data: nothing in a title or a query is ever obeyed. This module knows the knowledge tables and what
+was extracted; it opens no store, no model and no picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from lore_mm.knowledge import Knowledge
+from lore_mm.mentions import scanner_for
+from lore_mm.schema import Schemas, load_schemas
+from lore_mm.types import Demand, ItemFeatures, Leg, MatchPath, Understanding
+from relevance import follow_numbers, follow_shades, follow_terms, follow_trees
+from relevance.construct import Step, construct
+from relevance.evidence import Found, ItemView
+from relevance.findings import Finding, wanted
+
+__all__ = ["Follower", "follow"]
+
+_MEETS = frozenset(
+    (
+        "exact",
+        "synonym",
+        "pure",
+        "within",
+        "member",
+        "narrower",
+        "hyponym",
+        "hyponym_precise",
+        "words_all",
+        "compatible",
+    )
+)
+_SILENT = frozenset(("unstated", "unstated_model_year", "words_none", "words_some", "other_currency"))
+_NICHE_CONFIDENCE = 0.6  # a group or a flaw nobody asked about counts only where the item is this sure of it
+
+_BY_KNOWLEDGE: Mapping[str, Callable[[Step, ItemView, Knowledge], Finding | None]] = {
+    "category": follow_trees.category,
+    "brand": follow_trees.brand,
+    "model": follow_trees.model,
+    "color": follow_shades.color,
+    "material": follow_shades.material,
+}
+_BY_NUMBER: Mapping[str, Callable[[Step, ItemView, Knowledge], Finding | None]] = {
+    "spec": follow_numbers.spec,
+    "price": follow_numbers.price,
+    "year": follow_numbers.year,
+    "bundle": follow_numbers.bundle,
+}
+
+
+class Follower:
+    """Walks paths over one set of knowledge tables. Holds the scanner; give it many pairs."""
+
+    def __init__(self, knowledge: Knowledge, schemas: Schemas | None = None) -> None:
+        self.knowledge = knowledge
+        self.schemas = schemas or load_schemas()
+        self.scanner = scanner_for(knowledge)
+
+    def construct(self, understanding: Understanding) -> tuple[Step, ...]:
+        """The steps of a query, to be followed on many items."""
+        return construct(understanding, self.knowledge, self.schemas)
+
+    def view(self, features: ItemFeatures) -> ItemView:
+        """An item, to be read for many queries."""
+        return ItemView(features, self.knowledge, self.scanner)
+
+    def follow(self, query_id: str, steps: Sequence[Step], view: ItemView) -> MatchPath:
+        """Walk the steps on an item: one leg a step, and one for each thing about the item that nobody asked for."""
+        legs = [self._leg(step, view) for step in steps]
+        legs += self._unasked(steps, view)
+        return MatchPath(query_id, view.item.item_id, tuple(legs))
+
+    def _leg(self, step: Step, view: ItemView) -> Leg:
+        finding = self._finding(step, view)
+        demand = step.demand
+        if demand.polarity < 0:
+            finding = _negate(finding, demand)
+        elif finding.relation == "unstated" and (failure := view.failures.get(demand.dimension)):
+            finding = Finding("unstated", f"asks for {demand.value}; it could not be read: {failure}", confidence=0.25)
+        return Leg(
+            demand=demand,
+            attribute=finding.attribute or step.attribute,
+            relation=finding.relation,
+            found=finding.found,
+            evidence=finding.evidence,
+            confidence=finding.confidence * demand.confidence,
+            deviation=finding.deviation,
+            reason=finding.reason,
+        )
+
+    def _finding(self, step: Step, view: ItemView) -> Finding:
+        demand = step.demand
+        if (numeric := _BY_NUMBER.get(demand.dimension)) and (finding := numeric(step, view, self.knowledge)):
+            return finding
+        if not wanted(demand):
+            return follow_terms.words(step, view)
+        by_knowledge = _BY_KNOWLEDGE.get(demand.dimension, follow_terms.term)
+        finding = by_knowledge(step, view, self.knowledge)
+        assert finding is not None
+        return finding
+
+    def _unasked(self, steps: Sequence[Step], view: ItemView) -> list[Leg]:
+        """Legs for what makes an item special where the query is plain: made for a group, used, a sample."""
+        asked = {step.demand.dimension for step in steps}
+        legs = []
+        for dimension, values, relation in (("audience", _NICHE, "niche"), ("special", _SECOND_RATE, "second_rate")):
+            if dimension in asked:
+                continue
+            found = _first(view, dimension, values)
+            if found:
+                legs.append(_unasked_leg(dimension, relation, found))
+        return legs
+
+
+# Groups that a plain query does not mean, and states that it does not want (LORE §10.3, niche scene).
+_NICHE = frozenset(
+    "baby babies infant toddler kids child children boys girls pets pet dogs dog cats cat maternity seniors".split()
+)
+_SECOND_RATE = frozenset("used second-hand refurbished open-box sample refill near-expiry flawed".split())
+
+
+def _first(view: ItemView, dimension: str, values: frozenset[str]) -> Found | None:
+    """The first sure sign of one of the values: stated, or named in the title."""
+    here = (*view.stated(dimension), *view.mentioned(dimension, title_only=True))
+    return next((f for f in here if f.value in values and f.confidence >= _NICHE_CONFIDENCE and not f.negated), None)
+
+
+def _unasked_leg(dimension: str, relation: str, found: Found) -> Leg:
+    demand = Demand(dimension, "nothing special", strictness="soft", latent=True, why="the query names nothing special")
+    reason = f"it is {found.value}" if dimension == "special" else f"it is made for {found.value}"
+    return Leg(
+        demand=demand,
+        attribute=found.attribute,
+        relation=relation,
+        found=(found.value,),
+        evidence=found.evidence,
+        confidence=found.confidence,
+        reason=f"{reason}; the query does not ask for that",
+    )
+
+
+def _negate(finding: Finding, demand: Demand) -> Finding:
+    """The finding of a demand turned round: what would have met it breaks it."""
+    had = ", ".join(finding.found)
+    if finding.relation in _MEETS:
+        relation, reason = "violated_negation", f"asks for no {demand.value}; it has {had}"
+    elif finding.relation in _SILENT:
+        relation, reason = "negation_unstated", f"asks for no {demand.value}; nothing says that it has it"
+    else:
+        relation, reason = "satisfied_negation", f"asks for no {demand.value}; it has {had} instead"
+    deviation = finding.deviation if relation == "violated_negation" else None
+    return Finding(relation, reason, finding.found, finding.evidence, finding.confidence, deviation, finding.attribute)
+
+
+def follow(understanding: Understanding, features: ItemFeatures, knowledge: Knowledge) -> MatchPath:
+    """Walk one query's path on one item. For many pairs make a `Follower` once, or use `judge.Judge`."""
+    follower = Follower(knowledge)
+    steps = follower.construct(understanding)
+    return follower.follow(understanding.query.query_id, steps, follower.view(features))

@@ -1,0 +1,176 @@
+"""Relations of numbers: sizes and quantities, prices, years, and the pieces of a set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lore_mm.knowledge import Knowledge
+from lore_mm.types import Demand, Evidence
+from lore_mm.values import format_number
+from relevance.construct import Step
+from relevance.evidence import Found, ItemView
+from relevance.findings import UNSTATED, Finding, best, unstated
+
+__all__ = ["bundle", "deviation", "price", "spec", "year"]
+
+# Things that are dated: their year is part of what they are (LORE §10.3: wine, electronics, vehicles).
+MODEL_YEAR_DEPARTMENTS = frozenset(("electronics", "appliances", "vehicles", "automotive"))
+MODEL_YEAR_CATEGORIES = frozenset(("wine", "car", "vehicle", "motorcycle"))
+
+
+def deviation(demand: Demand, low: float, high: float | None = None) -> float:
+    """By what share of the demanded number [low, high] misses it; 0 where it meets it. In the demand's unit."""
+    assert demand.number is not None
+    high = low if high is None else high
+    want_low = want_high = demand.number
+    if demand.op == "range" and demand.number_high is not None:
+        want_high = demand.number_high
+    elif demand.op == "at_least":
+        want_high = float("inf")
+    elif demand.op == "at_most":
+        want_low = float("-inf")
+    if low <= want_high and high >= want_low:
+        return 0.0
+    limit, miss = (want_high, low - want_high) if low > want_high else (want_low, want_low - high)
+    return miss / abs(limit) if limit else float("inf")
+
+
+def _asked(demand: Demand) -> str:
+    number = format_number(demand.number or 0.0)
+    unit = f" {demand.unit}" if demand.unit else ""
+    words = {"at_least": f"at least {number}", "at_most": f"at most {number}"}
+    if demand.op == "range" and demand.number_high is not None:
+        return f"{number} to {format_number(demand.number_high)}{unit}"
+    return words.get(demand.op, number) + unit
+
+
+def _numeric(step: Step, founds: Iterable[Found]) -> Finding | None:
+    """The nearest of the numbers an item states; an item sold in several sizes has several."""
+    demand = step.demand
+    findings = []
+    for found in founds:
+        if found.number is None or (demand.unit and found.unit and found.unit != demand.unit):
+            continue
+        miss = deviation(demand, found.number, found.number_high)
+        relation = "within" if miss == 0.0 else "deviates"
+        unit = f" {found.unit}" if found.unit else ""
+        have = f"{format_number(found.number)}{unit}"
+        off = "" if miss == 0.0 else f", {miss:.0%} off"
+        findings.append(Finding.of(relation, found, f"asks for {_asked(demand)}; it has {have}{off}", miss))
+    return best(findings)
+
+
+def spec(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
+    """A quantity against the item's of the same unit; None where the demand has no number (a size in words)."""
+    demand = step.demand
+    if demand.number is None:
+        return None
+    stated = [f for f in view.stated("spec") if f.attribute in step.attributes]
+    finding = _numeric(step, stated) or _numeric(step, view.stated("spec"))
+    if finding is None or finding.relation != "within":
+        finding = best([x for x in (finding, _numeric(step, _from_text(step, view))) if x])
+    return finding or unstated(demand)
+
+
+def _from_text(step: Step, view: ItemView) -> list[Found]:
+    return [
+        Found(
+            value=q.text,
+            attribute=step.attribute,
+            number=q.number,
+            number_high=q.number_high,
+            unit=q.unit,
+            evidence=(Evidence(source, q.text, q.start, q.end),),
+            confidence=0.9 if source == "title" else 0.7,
+        )
+        for source, q in view.quantities
+        if q.unit == step.demand.unit
+    ]
+
+
+def price(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
+    """The item's price against the demanded bound or range. Currencies are compared only where both are known."""
+    demand = step.demand
+    if demand.number is None:
+        return unstated(demand)
+    here = [f for f in view.stated("price") if f.number is not None]
+    item = view.item
+    if not here and item.price is not None and item.price == item.price:
+        place = Evidence("given.price", f"{item.price:g}")
+        here = [Found(f"{item.price:g}", "price", item.price, item.currency, evidence=(place,))]
+    if not here:
+        return unstated(demand)
+    found = here[0]
+    currency = found.unit or item.currency
+    assert found.number is not None
+    have = f"{format_number(found.number)}{f' {currency}' if currency else ''}"
+    if demand.unit and currency and demand.unit != currency:
+        reason = f"asks for a price of {_asked(demand)}; it costs {have}, in another currency"
+        return Finding.of("other_currency", found, reason)
+    miss = deviation(demand, found.number)
+    off = "" if miss == 0.0 else f", {miss:.0%} off"
+    reason = f"asks for a price of {_asked(demand)}; it costs {have}{off}"
+    return Finding.of("within" if miss == 0.0 else "deviates", found, reason, miss)
+
+
+def year(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
+    """The item's year against the demanded one; on things dated by their year, another one is another thing."""
+    demand = step.demand
+    dated = any(_is_dated(f.value, knowledge) for f in view.categories)
+    if demand.number is None:
+        return unstated(demand, "unstated_model_year" if dated else "unstated")
+    here = [f for f in view.stated("year") if f.number is not None]
+    here = here or [
+        Found(q.text, "year", q.number, evidence=(Evidence("title", q.text, q.start, q.end),), confidence=0.9)
+        for source, q in view.quantities
+        if q.kind == "year" and source == "title"
+    ]
+    if not here:
+        return unstated(demand, "unstated_model_year" if dated else "unstated")
+    findings = []
+    for found in here:
+        assert found.number is not None
+        same = deviation(demand, found.number) == 0.0
+        relation = "within" if same else ("other_model_year" if dated else "other_year")
+        reason = f"asks for {_asked(demand)}; it is of {format_number(found.number)}"
+        findings.append(Finding.of(relation, found, reason))
+    return best(findings) or unstated(demand)
+
+
+def _is_dated(kind: str, knowledge: Knowledge) -> bool:
+    if kind not in knowledge.categories:
+        return False
+    above = {kind, *knowledge.ancestors(kind)}
+    return bool(above & MODEL_YEAR_CATEGORIES) or knowledge.department(kind) in MODEL_YEAR_DEPARTMENTS
+
+
+def bundle(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
+    """The number of pieces against the demanded one; None where the demand names no number and is a matter of words."""
+    demand = step.demand
+    here = [f for f in view.stated("bundle") if f.number is not None]
+    here = here or [
+        Found(q.text, "bundle", q.number, evidence=(Evidence(source, q.text, q.start, q.end),), confidence=0.8)
+        for source, q in view.quantities
+        if q.kind == "count" and source == "title"
+    ]
+    if demand.number is None:
+        return None
+    if not here:
+        if demand.number <= 1:
+            return Finding("exact", "asks for a single piece; nothing says that it is a set", confidence=UNSTATED)
+        return unstated(demand)
+    findings = []
+    for found in here:
+        assert found.number is not None
+        reason = f"asks for {_asked(demand)} pieces; it has {format_number(found.number)}"
+        findings.append(Finding.of(_pieces(demand, found.number), found, reason))
+    return best(findings)
+
+
+def _pieces(demand: Demand, have: float) -> str:
+    assert demand.number is not None
+    if deviation(demand, have) == 0.0:
+        return "exact"
+    if have <= 1:
+        return "part_of_set"
+    return "set_of_single" if demand.number <= 1 else "other_count"

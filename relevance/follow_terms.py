@@ -1,0 +1,111 @@
+"""Relations of words: terms of the knowledge tables (audience, season, style, function …), and words nobody knows."""
+
+from __future__ import annotations
+
+from lore_mm.knowledge import Knowledge
+from lore_mm.text import fold, singular, tokens
+from relevance.construct import Step
+from relevance.evidence import Found, ItemView
+from relevance.findings import UNSTATED, Finding, best, unstated, wanted
+
+__all__ = ["term", "term_relation", "words"]
+
+# Dimensions whose values exclude one another by nature: an item with another value has not the demanded one.
+_EXCLUSIVE = frozenset(("ip", "store", "component"))
+_NUMBERED = frozenset(("age",))
+
+
+def term_relation(dimension: str, want: str, have: str, knowledge: Knowledge) -> str:
+    """The relation of two values of one dimension: by `covers`, `near`, `excludes` and, for ages, by their stages."""
+    if fold(want) == fold(have):
+        return "exact"
+    one, other = knowledge.terms.get((dimension, want)), knowledge.terms.get((dimension, have))
+    if one is None or other is None:
+        return "other"
+    if _covers(dimension, have, want, knowledge):
+        return "covers"
+    if _covers(dimension, want, have, knowledge):
+        return "narrower"
+    if have in one.excludes or want in other.excludes:
+        return "contradicts"
+    if have in one.near or want in other.near:
+        return "near"
+    if dimension == "audience" and one.stage is not None and other.stage is not None and one.stage != other.stage:
+        return "near_stage" if abs(one.stage - other.stage) == 1 else "far_stage"
+    return "other"
+
+
+def _covers(dimension: str, wide: str, narrow: str, knowledge: Knowledge) -> bool:
+    """True where `wide` includes `narrow`, through all steps."""
+    waiting, seen = [wide], set()
+    while waiting:
+        one = waiting.pop()
+        if one in seen or (dimension, one) not in knowledge.terms:
+            continue
+        seen.add(one)
+        covered = knowledge.terms[dimension, one].covers
+        if narrow in covered:
+            return True
+        waiting.extend(covered)
+    return False
+
+
+def term(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
+    """A term against what the item says on that dimension, stated or mentioned anywhere in its text."""
+    demand = step.demand
+    dimension = demand.dimension
+    stated = [f for f in view.stated(dimension) if f.attribute not in _NUMBERED]
+    findings = []
+    for want in wanted(demand):
+        for found in (*stated, *view.mentioned(dimension)):
+            relation = term_relation(dimension, want, found.value, knowledge)
+            if found.negated:
+                if relation != "exact":
+                    continue
+                relation = "contradicts"
+            elif relation == "other" and not _rules_out(step, found):
+                continue
+            findings.append(Finding.of(relation, found, _reason(demand.value, relation, found)))
+    return best(findings) or unstated(demand)
+
+
+def _rules_out(step: Step, found: Found) -> bool:
+    """True where another value on the same attribute means that the demanded one is not there."""
+    if step.closed:
+        return found.attribute == step.attribute
+    return step.demand.dimension in _EXCLUSIVE
+
+
+def _reason(value: str, relation: str, found: Found) -> str:
+    source = "the picture shows" if found.seen else "it says"
+    tail = {
+        "covers": ", which includes it",
+        "narrower": ", which is one of them",
+        "near": ", which is near",
+        "near_stage": ", the neighbouring age",
+        "far_stage": ", another age",
+        "contradicts": ", which excludes it",
+    }.get(relation, "")
+    said = "not " + found.value if found.negated else found.value
+    return f"asks for {value}; {source} {said}{tail}"
+
+
+def words(step: Step, view: ItemView) -> Finding:
+    """A demand whose words are not in the tables: do they stand in the item's text?"""
+    demand = step.demand
+    asked = list(dict.fromkeys(singular(t.text) for t in tokens(demand.value) if t.text not in _EMPTY_WORDS))
+    if not asked:
+        return unstated(demand)
+    places = [view.words[w] for w in asked if w in view.words]
+    found = tuple(p.quote or "" for p in places)
+    if len(places) == len(asked):
+        sure = 0.9 if all(p.source == "title" for p in places) else 0.7
+        return Finding("words_all", f"asks for {demand.value}; its text has these words", found, tuple(places), sure)
+    if places:
+        missing = ", ".join(w for w in asked if w not in view.words)
+        reason = f"asks for {demand.value}; its text has {', '.join(found)} but not {missing}"
+        return Finding("words_some", reason, found, tuple(places), UNSTATED)
+    return Finding("words_none", f"asks for {demand.value}; its text has none of these words", confidence=UNSTATED)
+
+
+_EMPTY_WORDS = frozenset("a an the of for with in on and or to by from my your some any is it".split())

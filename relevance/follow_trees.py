@@ -1,0 +1,201 @@
+"""Relations along trees: kinds of things, brands and their parents, models and their series."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from lore_mm.knowledge import Category, Knowledge
+from lore_mm.text import fold
+from relevance.construct import Step
+from relevance.evidence import Found, ItemView
+from relevance.findings import Finding, best, unstated, wanted
+
+__all__ = ["brand", "category", "category_relation", "model"]
+
+
+def category(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
+    """The item's kind against the demanded kind, by the category tree. Any reading of an ambiguous word will do."""
+    demand = step.demand
+    asked = [c for c in wanted(demand) if c in knowledge.categories]
+    here = [f for f in view.categories if f.value in knowledge.categories]
+    if demand.role == "modifier":
+        return _goes_with(step, asked, view, knowledge)
+    if not here:
+        return unstated(demand)
+    findings = []
+    for found in here:
+        for want in asked:
+            relation = category_relation(want, found.value, knowledge)
+            if relation == "exact" and not _same_word(demand.value, found.value, knowledge):
+                relation = "synonym"
+            findings.append(Finding.of(relation, found, _category_reason(demand.value, relation, found, knowledge)))
+    return best(findings) or unstated(demand)
+
+
+def _goes_with(step: Step, asked: list[str], view: ItemView, knowledge: Knowledge) -> Finding:
+    """A kind that is not the head ("bag for a laptop") is met by an item of it, made for it, or that mentions it."""
+    for want in asked:
+        for found in (*view.categories, *view.mentioned("category")):
+            if found.value not in knowledge.categories:
+                continue
+            mains = _mains(found.value, knowledge)
+            if knowledge.is_a(found.value, want) or any(knowledge.is_a(want, m) for m in mains):
+                reason = f"should go with {step.demand.value}; {_source(found)} {_name(found.value, knowledge)!r}"
+                return Finding.of("exact", found, reason)
+    return unstated(step.demand)
+
+
+@lru_cache(maxsize=65536)
+def category_relation(want: str, have: str, knowledge: Knowledge) -> str:
+    """The relation of one kind to another: a walk over parents, similar and accessory_of.
+
+    Both must be ids of the table. Forms of one everyday thing (the parent is not a broad word) are siblings.
+    """
+    table = knowledge.categories
+    if want == have:
+        return "exact"
+    if knowledge.is_a(have, want):
+        return "hyponym" if table[want].generic else "hyponym_precise"
+    if knowledge.is_a(want, have):
+        return "hypernym"
+    if _similar(table[want], table[have], knowledge):
+        return "similar"
+    if any(knowledge.is_a(want, main) or knowledge.is_a(main, want) for main in _mains(have, knowledge)):
+        return "accessory"
+    if any(knowledge.is_a(have, main) or knowledge.is_a(main, have) for main in _mains(want, knowledge)):
+        return "main_of_accessory"
+    return _by_common_parent(want, have, knowledge)
+
+
+def _by_common_parent(want: str, have: str, knowledge: Knowledge) -> str:
+    table = knowledge.categories
+    mine = knowledge.ancestors(want)
+    common = next((a for a in knowledge.ancestors(have) if a in mine), None)
+    if common is None:
+        return "unrelated"
+    if not table[common].generic:
+        return "sibling"
+    if common in (table[want].parent, table[have].parent) and table[common].parent is not None:
+        return "co_hyponym"
+    return "related"
+
+
+def _similar(want: Category, have: Category, knowledge: Knowledge) -> bool:
+    """True where either names the other, or a precise kind above the other, as similar."""
+    wants = {want.id, *_precise_above(want.id, knowledge)}
+    haves = {have.id, *_precise_above(have.id, knowledge)}
+    table = knowledge.categories
+    return any(haves.intersection(table[w].similar) for w in wants) or any(
+        wants.intersection(table[h].similar) for h in haves
+    )
+
+
+def _precise_above(kind: str, knowledge: Knowledge) -> list[str]:
+    above = []
+    for one in knowledge.ancestors(kind):
+        if knowledge.categories[one].generic:
+            break
+        above.append(one)
+    return above
+
+
+def _mains(kind: str, knowledge: Knowledge) -> tuple[str, ...]:
+    """What a kind is an accessory or part of, its own or as its parents are."""
+    return tuple(m for k in (kind, *knowledge.ancestors(kind)) for m in knowledge.categories[k].accessory_of)
+
+
+def _name(kind: str, knowledge: Knowledge) -> str:
+    return knowledge.categories[kind].name
+
+
+def _same_word(value: str, kind: str, knowledge: Knowledge) -> bool:
+    name = fold(_name(kind, knowledge))
+    said = fold(value)
+    return said == name or said.rstrip("s") == name.rstrip("s")
+
+
+def _source(found: Found) -> str:
+    if found.seen:
+        return "the picture shows"
+    return "the title says" if found.evidence and found.evidence[0].source == "title" else "the item says"
+
+
+_CATEGORY_REASONS = {
+    "exact": "asks for {want}; it is one",
+    "synonym": "asks for {want}; {have} is the same thing",
+    "hyponym": "asks for {want}; {have} is one of them",
+    "hyponym_precise": "asks for {want}; {have} is a kind of it",
+    "hypernym": "asks for {want}; it is known only as {have}",
+    "sibling": "asks for {want}; {have} is another form of the same thing",
+    "co_hyponym": "asks for {want}; {have} is another kind",
+    "similar": "asks for {want}; {have} serves the same purpose",
+    "related": "asks for {want}; {have} is from the same corner, another thing",
+    "accessory": "asks for {want}; {have} is an accessory or part of it",
+    "main_of_accessory": "asks for {want}; {have} is the main thing it belongs to",
+    "unrelated": "asks for {want}; {have} has nothing to do with it",
+}
+
+
+def _category_reason(value: str, relation: str, found: Found, knowledge: Knowledge) -> str:
+    return _CATEGORY_REASONS[relation].format(want=value, have=_name(found.value, knowledge))
+
+
+def brand(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
+    """The item's brand against the demanded one, by the brand tree. The title stands in for a missing field."""
+    demand = step.demand
+    here = view.stated("brand") or view.mentioned("brand", title_only=True)
+    kinds = [f.value for f in view.categories if f.value in knowledge.categories]
+    mains = any(_mains(kind, knowledge) for kind in kinds)
+    findings = []
+    for want in wanted(demand):
+        findings += [_brand_against(want, found, kinds, knowledge) for found in here]
+        named = [f for f in view.mentioned("brand", title_only=True) if fold(f.value) == fold(want)]
+        if mains and named:
+            reason = f"asks for {want}; an accessory that names it is made for it"
+            findings.append(Finding.of("compatible", named[0], reason))
+    return best(findings) or unstated(demand)
+
+
+def _brand_against(want: str, found: Found, kinds: list[str], knowledge: Knowledge) -> Finding:
+    have = found.value
+    if fold(want) == fold(have):
+        return Finding.of("exact", found, f"asks for {want}; it is by {have}")
+    entry, other = knowledge.brands.get(want), knowledge.brands.get(have)
+    if other and other.parent == want:
+        return Finding.of("brand_child", found, f"asks for {want}; {have} is a brand of {want}")
+    if entry and entry.parent == have:
+        return Finding.of("brand_parent", found, f"asks for {want}; it is by {have}, the parent of {want}")
+    if entry and entry.makes and kinds:
+        trade = any(knowledge.is_a(kind, made) or knowledge.is_a(made, kind) for kind in kinds for made in entry.makes)
+        if entry.genericized and trade:
+            return Finding.of("genericized", found, f"asks for {want}, as the thing is often called; it is by {have}")
+        if not trade:
+            reason = f"asks for {want}; it is by {have}, in a trade {want} is not in"
+            return Finding.of("brand_other_trade", found, reason)
+    return Finding.of("brand_other", found, f"asks for {want}; it is by {have}")
+
+
+def model(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
+    """The item's model or series against the demanded one."""
+    demand = step.demand
+    here = view.stated("model") or view.mentioned("model")
+    named = view.mentioned("model", title_only=True)
+    kinds = [f.value for f in view.categories if f.value in knowledge.categories]
+    findings = []
+    for want in wanted(demand):
+        of_kind = knowledge.series[want].category if want in knowledge.series else None
+        for found in (*here, *named):
+            findings.append(_model_against(want, of_kind, found, kinds, knowledge))
+    return best(findings) or unstated(demand)
+
+
+def _model_against(want: str, of_kind: str | None, found: Found, kinds: list[str], knowledge: Knowledge) -> Finding:
+    have = found.value
+    base = knowledge.series[have].base if have in knowledge.series else None
+    if fold(want) != fold(have) and base != want:
+        return Finding.of("other_model", found, f"asks for {want}; it is {have}")
+    if of_kind and any(knowledge.is_a(of_kind, main) for kind in kinds for main in _mains(kind, knowledge)):
+        return Finding.of("model_accessory", found, f"asks for {want}; this is an accessory for it")
+    if base == want:
+        return Finding.of("series_variant", found, f"asks for {want}; {have} is a variant of it")
+    return Finding.of("exact", found, f"asks for {want}; it is one")

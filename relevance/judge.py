@@ -1,0 +1,305 @@
+"""The judge: understandings and item features in, judgments with their paths out; and the command `lore judge`.
+
+construct → follow → decide, without a model (mode `rules`). n pairs in, n judgments out, in the same order; a pair that
+cannot be judged has no grade and a reason. `main` alone opens a store and reads queries; the judge itself does not
+know where its pairs come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lore_mm.console import command_app, for_people, print_json, print_table, run, say
+from lore_mm.errors import nearest
+from lore_mm.fingerprint import sha_of
+from lore_mm.knowledge import Knowledge, load_knowledge
+from lore_mm.rows import judgment_to_row
+from lore_mm.types import Item, ItemFeatures, Judgment, MatchPath, Provenance, Query, Understanding
+from relevance.construct import Step
+from relevance.evidence import ItemView
+from relevance.follow import Follower
+from relevance.paths import render, tree, verdict
+from relevance.requests import Request, read_requests
+from relevance.rules import Rulebook, decide, load_rulebook
+
+if TYPE_CHECKING:
+    from stores.query import Snapshot
+
+__all__ = ["Judge", "failed_judgment", "main"]
+
+MODE = "rules"
+NOTHING_TO_JUDGE = "nothing to judge: the query names no demand known or unknown"
+_BATCH = 512  # requests judged at once
+
+
+class Judge:
+    """Judges pairs by the knowledge tables and a rulebook."""
+
+    def __init__(self, knowledge: Knowledge, rulebook: Rulebook | None = None) -> None:
+        self.knowledge = knowledge
+        self.rulebook = rulebook or load_rulebook()
+        self.follower = Follower(knowledge)
+        self.sha = sha_of([knowledge.sha, self.follower.schemas.sha, self.rulebook.sha])
+
+    def judge(self, pairs: Sequence[tuple[Understanding, ItemFeatures]]) -> list[Judgment]:
+        """One judgment a pair, in order. Whatever goes wrong inside a pair is that pair's error, never a grade.
+
+        Steps are made once a query and texts read once an item, as long as the same objects are passed.
+        """
+        steps: dict[int, tuple[Step, ...]] = {}
+        views: dict[int, ItemView] = {}
+        return [self._one(understanding, features, steps, views) for understanding, features in pairs]
+
+    def _one(
+        self,
+        understanding: Understanding,
+        features: ItemFeatures,
+        steps: dict[int, tuple[Step, ...]],
+        views: dict[int, ItemView],
+    ) -> Judgment:
+        query, item_id = understanding.query, features.item.item_id
+        provenance = Provenance(maker=f"judge:{MODE}", input_sha=features.input_sha, settings_sha=self.sha)
+        if understanding.status != "ok":
+            return failed_judgment(query, item_id, f"the query was not understood: {understanding.error}", provenance)
+        if not understanding.demands:
+            return failed_judgment(query, item_id, NOTHING_TO_JUDGE, provenance)
+        try:
+            if id(understanding) not in steps:
+                steps[id(understanding)] = self.follower.construct(understanding)
+            if id(features) not in views:
+                views[id(features)] = self.follower.view(features)
+            path = self.follower.follow(query.query_id, steps[id(understanding)], views[id(features)])
+            return self._graded(query, path, provenance)
+        except Exception as error:  # one pair must not end a batch
+            return failed_judgment(query, item_id, f"{type(error).__name__}: {error}", provenance)
+
+    def _graded(self, query: Query, path: MatchPath, provenance: Provenance) -> Judgment:
+        decision = decide(path, self.rulebook)
+        return Judgment(
+            query_id=query.query_id,
+            item_id=path.item_id,
+            grade=decision.grade,
+            query=query.text,
+            probabilities=decision.probabilities,
+            score=decision.score,
+            path=decision.path,
+            failed_dimensions=decision.failed_dimensions,
+            rule_ids=decision.rule_ids,
+            mode=MODE,
+            provenance=provenance,
+        )
+
+
+def failed_judgment(query: Query, item_id: str, error: str, provenance: Provenance | None = None) -> Judgment:
+    """A pair that could not be judged: no grade, and the reason."""
+    return Judgment(
+        query_id=query.query_id,
+        item_id=item_id,
+        grade=None,
+        query=query.text,
+        mode=MODE,
+        status="failed",
+        error=error,
+        provenance=provenance or Provenance(maker=f"judge:{MODE}"),
+    )
+
+
+# -------------------------------------------------------------------------------------------------------- the command
+
+
+def main(
+    query: Annotated[str | None, typer.Option("--query", "-q", help="The query, as a shopper types it.")] = None,
+    item: Annotated[
+        list[str] | None, typer.Option("--item", "-i", help="An item id of the store; may be given several times.")
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, help="Judge the query against the K items nearest to it in the store.")
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            "--pairs", help="A .csv, .jsonl or .parquet file with columns query, item_id and perhaps query_id."
+        ),
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", help="The store's address; the default one if left out.")
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option("--rules", help="Judge by this rulebook instead of the shipped one.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Draw the path of each judgment.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="JSON lines, also on a terminal.")] = False,
+) -> None:
+    """Judge how relevant items are to queries: a grade L1 to L4, and the path that led to it.
+
+    One pair:          lore judge --query "black running shoes" --item freerun-running-shoe --explain
+
+    The nearest items: lore judge --query "gift for a photographer" --top 10
+
+    A file of pairs:   lore judge --pairs pairs.csv > judgments.jsonl
+
+    With nothing named, JSON lines are read from stdin: {"query": "red sofa", "item_id": "leather-sofa"}, or with
+    the item itself: {"query": "red sofa", "item": {"item_id": "x1", "title": "Red velvet sofa", "price": 450}}.
+    L4 satisfies the query, L3 is near, L2 breaks a demand, L1 is something else. Exit code 1 if any pair failed.
+    """
+    requests = read_requests(query, item or [], top, pairs)
+    judge = Judge(load_knowledge(), load_rulebook(rules))
+    desk = _Desk(judge, store)
+    people = for_people(json)
+    failed = 0
+    for batch in _batches(requests):
+        judgments = desk.judge(batch)
+        failed += sum(j.grade is None for j in judgments)
+        _show(judgments, people, explain)
+    if failed:
+        say(f"{failed} of the pairs could not be judged; each one's error says why")
+        raise typer.Exit(1)
+
+
+class _Desk:
+    """Turns requests into pairs: reads queries, fetches items from the store when one is first needed."""
+
+    def __init__(self, judge: Judge, address: str | None) -> None:
+        self._judge = judge
+        self._address = address
+        self._snapshot: Snapshot | None = None
+        self._understood: dict[str, Understanding] = {}
+
+    def judge(self, requests: Sequence[Request]) -> list[Judgment]:
+        """One judgment a request; a request for the nearest items gives as many as there are."""
+        requests = [one for request in requests for one in self._nearest(request)]
+        features = self._fetch([r.item_id for r in requests if r.item is None and not r.error])
+        given = self._read_items([r.item for r in requests if r.item is not None])
+        self._understand([r.query for r in requests if not r.error])
+        ready: list[tuple[Understanding, ItemFeatures]] = []
+        done: list[Judgment | None] = []
+        for request in requests:
+            query = Query(request.query_id, request.query)
+            known = features.get(request.item_id) if request.item is None else given.get(id(request.item))
+            if request.error or known is None:
+                error = request.error or self._unknown(request.item_id)
+                done.append(failed_judgment(query, request.item_id, error))
+            else:
+                done.append(None)
+                ready.append((self._as(query), known))
+        judged = iter(self._judge.judge(ready))
+        return [one or next(judged) for one in done]
+
+    def _as(self, query: Query) -> Understanding:
+        from dataclasses import replace
+
+        known = self._understood[query.text]
+        return known if known.query == query else replace(known, query=query)
+
+    def _understand(self, texts: Iterable[str]) -> None:
+        from extractors.queries import understand
+
+        new = [t for t in dict.fromkeys(texts) if t not in self._understood]
+        if len(self._understood) > 100_000:
+            self._understood.clear()
+        read = understand([Query("", text) for text in new], self._judge.knowledge)
+        self._understood.update(zip(new, read, strict=True))
+
+    def _read_items(self, items: Sequence[Item]) -> dict[int, ItemFeatures]:
+        """Items that were handed in: what the seller's fields and text say."""
+        if not items:
+            return {}
+        from extractors.given import Given
+
+        from extractors.protocol import ExtractorInput
+
+        given = Given(self._judge.knowledge, self._judge.follower.schemas)
+        found = given.extract([ExtractorInput(item) for item in items])
+        return {
+            id(item): ItemFeatures(item, extraction.attributes) for item, extraction in zip(items, found, strict=True)
+        }
+
+    def _open(self) -> Snapshot:
+        if self._snapshot is None:
+            from stores.query import Snapshot
+
+            from lore_mm.config import default_store
+            from stores.features import open_store
+
+            self._snapshot = Snapshot(open_store(self._address or default_store()))
+        return self._snapshot
+
+    def _fetch(self, ids: Sequence[str]) -> dict[str, ItemFeatures]:
+        wanted = list(dict.fromkeys(ids))
+        if not wanted:
+            return {}
+        return {f.item.item_id: f for f in self._open().get(wanted) if f is not None}
+
+    def _unknown(self, item_id: str) -> str:
+        known = self._open().sql("SELECT DISTINCT item_id FROM items ORDER BY item_id LIMIT 200000")
+        return f"no item {item_id!r} in the store{nearest(item_id, known['item_id'].to_pylist())}"
+
+    def _nearest(self, request: Request) -> list[Request]:
+        if request.top is None:
+            return [request]
+        from dataclasses import replace
+
+        from lore_mm.models import open_embedder
+
+        hits = self._open().search_text(request.query, request.top, embedder=open_embedder())
+        return [replace(request, item_id=hit[0], top=None) for hit in hits]
+
+
+def _batches(requests: Iterator[Request]) -> Iterator[list[Request]]:
+    batch: list[Request] = []
+    for request in requests:
+        batch.append(request)
+        if len(batch) >= (1 if request.streamed else _BATCH):
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _show(judgments: Sequence[Judgment], people: bool, explain: bool) -> None:
+    if not people:
+        for judgment in judgments:
+            print_json(_row(judgment) | ({"path": render(judgment)} if explain else {}))
+    elif explain:
+        for judgment in judgments:
+            print_table(tree(judgment))
+    else:
+        print_table(_table(judgments))
+
+
+def _row(judgment: Judgment) -> dict[str, Any]:
+    row = judgment_to_row(judgment)
+    first = ("query", "item_id", "grade", "score")
+    return {name: row[name] for name in first} | {name: v for name, v in row.items() if name not in first}
+
+
+def _table(judgments: Sequence[Judgment]) -> object:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("query", "item", "grade", "score", "why", box=None, pad_edge=False)
+    for judgment in judgments:
+        table.add_row(
+            Text(judgment.query),
+            Text(judgment.item_id),
+            str(judgment.grade or "–"),
+            "" if judgment.score is None else f"{judgment.score:.2f}",
+            Text(_why(judgment)),
+        )
+    return table
+
+
+def _why(judgment: Judgment) -> str:
+    """The reason of the worst leg, the first of them."""
+    if judgment.path is None:
+        return verdict(judgment)
+    worst = min(judgment.path.legs, key=lambda leg: leg.level or 0)
+    return worst.reason
+
+
+if __name__ == "__main__":
+    run(command_app(main, "python -m relevance.judge"))
