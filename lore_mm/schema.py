@@ -7,6 +7,7 @@ replaces entries of the same name.
 
     version = 1
     title = "Fashion"
+    thing = "garment"                 # what a prompt calls one item
 
     [neckline]
     dimension = "style_detail"        # one of the 18 of dimensions.toml
@@ -26,7 +27,7 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -55,6 +56,7 @@ NOT_STATED, NOT_APPLICABLE = "not_stated", "not_applicable"  # legal answers tha
 COMMON = "common"
 MAX_TEXT = 200  # characters of a free-text value
 _SHOWN = 12  # legal values listed in an error before "…"
+_NO_DEPARTMENT = ("dimensions.toml", "units.toml")  # other tables that lie beside the departments
 _HERE = Path(__file__).parent / "schemas"
 
 
@@ -152,11 +154,12 @@ class AttributeSchema:
     name: str
     version: str
     specs: Mapping[str, AttributeSpec]
+    thing: str = "product"  # what a prompt calls one item
 
     @cached_property
     def sha(self) -> str:
         """Identifies the content: any change of an attribute, value or word changes it."""
-        return sha_of([self.name, self.version, {name: spec.sha for name, spec in self.specs.items()}])
+        return sha_of([self.name, self.version, self.thing, {name: spec.sha for name, spec in self.specs.items()}])
 
     def spec(self, name: str) -> AttributeSpec:
         """The attribute of that name.
@@ -210,7 +213,8 @@ class Schemas:
         own = self.departments.get(name or COMMON, common)
         if own is common:
             return common
-        return AttributeSchema(own.name, f"{common.version}.{own.version}", {**common.specs, **own.specs})
+        version = f"{common.version}.{own.version}"
+        return replace(own, version=version, specs={**common.specs, **own.specs})
 
     def for_category(self, category: str | None, knowledge: Knowledge) -> AttributeSchema:
         """The attributes of one kind of thing, with legal values from the knowledge tables filled in.
@@ -227,7 +231,7 @@ class Schemas:
                 if not spec.categories or (category and any(knowledge.is_a(category, c) for c in spec.categories))
             }
             specs = {name: spec for name, spec in specs.items() if spec.type != "choice" or spec.values}
-            self._resolved[key] = AttributeSchema(schema.name, schema.version, specs)
+            self._resolved[key] = replace(schema, specs=specs)
         return self._resolved[key]
 
     def check_against(self, knowledge: Knowledge) -> None:
@@ -338,11 +342,12 @@ def load_schemas(extra: tuple[Path, ...] = ()) -> Schemas:
         if not folder.is_dir():
             raise ConfigError(f"schema folder {folder} does not exist")
         for path in sorted(folder.glob("*.toml")):
-            if path.name == "dimensions.toml":
+            if path.name in _NO_DEPARTMENT:
                 continue
             new = _read(path)
             if earlier := departments.get(path.stem):
-                new = AttributeSchema(new.name, f"{earlier.version}+{new.version}", {**earlier.specs, **new.specs})
+                version = f"{earlier.version}+{new.version}"
+                new = replace(new, version=version, specs={**earlier.specs, **new.specs})
             departments[path.stem] = new
     return Schemas(departments)
 
@@ -356,13 +361,17 @@ def _read(path: Path) -> AttributeSchema:
     if not isinstance(version, int | str):
         raise ConfigError(f'{path}: needs a version at the top, such as: version = "1"')
     raw.pop("title", None)
-    return AttributeSchema(path.stem, str(version), {name: _read_spec(path, name, body) for name, body in raw.items()})
+    thing = raw.pop("thing", AttributeSchema.thing)
+    if not isinstance(thing, str):
+        raise ConfigError(f'{path}: thing must be a word, such as: thing = "garment"')
+    specs = {name: _read_spec(path, name, body) for name, body in raw.items()}
+    return AttributeSchema(path.stem, str(version), specs, thing)
 
 
 def _read_spec(path: Path, name: str, body: object) -> AttributeSpec:
     """One attribute's table; `values` may be a list of names or a table of name → other words."""
     if not isinstance(body, dict):
-        raise ConfigError(f"{path}: [{name}] must be a table; legal keys beside tables: version, title")
+        raise ConfigError(f"{path}: [{name}] must be a table; legal keys beside tables: version, title, thing")
     body = dict(body)
     if isinstance(body.get("values"), list):
         body["values"] = {value: () for value in body["values"]}
