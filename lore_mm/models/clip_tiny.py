@@ -95,7 +95,9 @@ def build_towers(settings: Mapping[str, Any]) -> CustomTextCLIP:
     text_config = {**config["text_cfg"], "hf_model_name": str(text_folder), "hf_tokenizer_name": str(text_folder)}
     model = CustomTextCLIP(config["embed_dim"], config["vision_cfg"], text_config)
     model.visual.head, model.text.proj = ImageHead(), TextHead()
-    _load_image_tower(model.visual, next(get_weights("efficientnet-lite0").glob("*.safetensors")))
+    _load_image_tower(
+        model.visual.trunk, model.visual.head.classifier, next(get_weights("efficientnet-lite0").glob("*.safetensors"))
+    )
     missing, _ = model.text.transformer.load_state_dict(load_file(text_folder / "model.safetensors"), strict=False)
     if missing:
         raise ModelError(f"{text_folder}: tensors are missing, first {missing[0]!r}")
@@ -147,16 +149,13 @@ def prepare_picture(image: Image.Image) -> Tensor:
     return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)
 
 
-def _load_image_tower(visual: nn.Module, path: Path) -> None:
+def _load_image_tower(trunk: nn.Module, classifier: nn.Linear, path: Path) -> None:
     """Pair the published tensors with timm's names by their order; the shapes must agree one by one."""
     with safe_open(path, framework="pt") as file:
         tensors = [file.get_tensor(key) for key in file.metadata()["order"].split("\n")]
-    trunk: dict[str, Tensor] = visual.trunk.state_dict()  # type: ignore[union-attr,operator,assignment]
-    head: dict[str, Tensor] = visual.head.classifier.state_dict()  # type: ignore[union-attr,operator,assignment]
-    names = [*(("trunk", key) for key in trunk), *(("head", key) for key in head)]
-    shapes = [*(value.shape for value in trunk.values()), *(value.shape for value in head.values())]
-    if [tensor.shape for tensor in tensors] != shapes:
+    wanted = [*trunk.state_dict().items(), *classifier.state_dict().items()]
+    if [tensor.shape for tensor in tensors] != [tensor.shape for _, tensor in wanted]:
         raise ModelError(f"{path}: not the tensors of EfficientNet-Lite0")
-    paired = dict(zip(names, tensors, strict=True))
-    visual.trunk.load_state_dict({key: paired["trunk", key] for key in trunk})  # type: ignore[union-attr,operator]
-    visual.head.classifier.load_state_dict({key: paired["head", key] for key in head})  # type: ignore[union-attr,operator]
+    pairs = [(key, tensor) for (key, _), tensor in zip(wanted, tensors, strict=True)]
+    trunk.load_state_dict(dict(pairs[:-2]))
+    classifier.load_state_dict(dict(pairs[-2:]))  # its weight and bias come last

@@ -70,4 +70,5 @@ class ScriptedEmbedder:
 
     def _rows(self, rows: list[NDArray[np.float64]]) -> Vectors:
         made = np.asarray(rows, dtype=np.float64).reshape(len(rows), _WIDTH)
-        return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+        vectors: Vectors = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+        return vectors

@@ -14,6 +14,7 @@ already; call it before importing timm, open_clip or transformers. It knows noth
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 __all__ = ["install"]
@@ -41,7 +42,7 @@ def install() -> bool:
     _load_own_operators(torch)
     if _declared(torch):  # a CPU build of torchvision
         return False
-    _library = torch.library.Library("torchvision", "FRAGMENT")
+    _library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for schema in _SCHEMAS:
         _library.define(schema)
     import torchvision  # noqa: F401
@@ -57,8 +58,6 @@ def _load_own_operators(torch: Any) -> None:
     """Try the compiled library as torchvision itself would, without importing torchvision."""
     spec = find_spec("torchvision")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
-        from pathlib import Path
-
         for library in Path(folder).glob("_C.*"):
             try:
                 torch.ops.load_library(str(library))

@@ -176,11 +176,11 @@ def get_weights(name: str, *, table: Path | None = None) -> Path:
             made.mkdir()
             try:
                 way(entry, made)
+                if entry.convert:
+                    _convert(made)
             except ModelError as error:
                 failures.append(f"{label}: {error}")
                 continue
-            if entry.convert:
-                _convert(made)
             _write_manifest(made, name, label)
             _put(made, place)
         return place
@@ -337,7 +337,10 @@ def _convert(folder: Path) -> None:
     from safetensors.torch import save_file
 
     for path in folder.rglob("*.pth"):
-        tensors: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            tensors: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:  # pickle errors of several kinds; none of its code has run
+            raise ModelError(f"{path.name} holds more than tensors, or is no file of torch") from None
         kept = {key: value.contiguous() for key, value in tensors.items()}
         save_file(kept, path.with_suffix(".safetensors"), metadata={"order": "\n".join(tensors)})
         path.with_suffix(".safetensors").chmod(0o644)
