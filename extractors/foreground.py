@@ -19,7 +19,7 @@ __all__ = ["Foreground", "find_foreground", "thumbnail"]
 
 PLAIN = 0.6  # share of the border that one smooth colour must explain for a background to be plain
 LEAST = 0.004  # a foreground below this share of the picture is no foreground
-_SIDE = 112  # pixels of the longer side that are looked at
+_SIDE = 96  # pixels of the longer side that are looked at
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,21 +120,23 @@ class _NamedColors:
         lab = np.array([lab_of_hex(c.hex) for c in colors]).reshape(-1, 3)
         return cls(tuple(c.name for c in colors), tuple(c.family for c in colors), lab)
 
-    def name(self, lab: NDArray[np.float64]) -> tuple[str, float]:
-        """The name of one colour (3,), and in [0, 1] how far it is from being called by another family's."""
-        distance = ciede2000(lab, self.lab)  # (m,)
-        chroma = float(np.hypot(lab[1], lab[2]))
-        named = np.hypot(self.lab[:, 1], self.lab[:, 2])
-        if chroma < GREY and (named < GREY).any():
-            distance = np.where(named < GREY, distance, distance + 30)
-        elif chroma > COLOURFUL and 12 < lab[0] < 94 and (named >= GREY).any():
-            distance = np.where(named >= GREY, distance, distance + 30)
-        best = int(np.argmin(distance))
-        family = self.families[best]
-        others = [d for d, f in zip(distance, self.families, strict=True) if f != family]
-        margin = (min(others) - distance[best]) if others else 20.0
-        name = self.names[best] if distance[best] <= PRECISE else family
-        return name, float(margin / (margin + 3.0))
+    def name(self, lab: NDArray[np.float64]) -> list[tuple[str, float]]:
+        """The name of each colour (k, 3), and in [0, 1] how far it is from being called by another family's."""
+        distance = ciede2000(lab[:, None, :], self.lab[None])  # (k, m)
+        chroma, named = np.hypot(lab[:, 1], lab[:, 2]), np.hypot(self.lab[:, 1], self.lab[:, 2])
+        grey = named < GREY
+        if grey.any() and not grey.all():
+            vivid = (chroma > COLOURFUL) & (lab[:, 0] > 12) & (lab[:, 0] < 94)
+            barred = ((chroma < GREY)[:, None] & ~grey) | (vivid[:, None] & grey)
+            distance = distance + 30.0 * barred
+        families = np.array(self.families)
+        found = []
+        for row in distance:
+            best = int(np.argmin(row))
+            others = row[families != families[best]]
+            margin = float(others.min() - row[best]) if len(others) else 20.0
+            found.append((self.names[best] if row[best] <= PRECISE else self.families[best], margin / (margin + 3.0)))
+        return found
 
 
 def dominant_colors(image: Image.Image, colors: _NamedColors, *, worn: bool = False) -> list[ColorArea]:
@@ -148,7 +150,7 @@ def dominant_colors(image: Image.Image, colors: _NamedColors, *, worn: bool = Fa
     weights = _without_skin(lab, ground.weights) if worn else ground.weights
     bins, bin_lab, bin_weight = _histogram(rgb, weights)
     labels, centres = _cluster(bin_lab, bin_weight)
-    named = [colors.name(centre) for centre in centres]
+    named = colors.name(centres)
     order = list(dict.fromkeys(name for name, _ in named))  # the names, each once
     group = np.array([order.index(name) for name, _ in named])[labels]  # of each bin
     area = np.bincount(group, weights=bin_weight, minlength=len(order))

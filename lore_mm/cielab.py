@@ -22,13 +22,21 @@ _WHITE = _TO_XYZ.sum(axis=1)
 _KNEE = (6 / 29) ** 3
 
 
+def _decode(encoded: Array) -> Array:
+    """The sRGB curve of IEC 61966-2-1 undone: encoded 0..1 → linear 0..1."""
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+_LINEAR = _decode(np.arange(256) / 255.0)  # of every 8-bit value
+
+
 def srgb_to_lab(rgb: NDArray[Any]) -> Array:
     """Values of sRGB in 0..255, shape (..., 3) → CIELAB (..., 3): L* in 0..100, a* and b* within ±130, D65.
 
     Decoding of the sRGB curve and the matrix: IEC 61966-2-1. L*a*b*: CIE 15:2018, equations 8.3 to 8.11.
     """
-    encoded = np.asarray(rgb, dtype=np.float64) / 255.0
-    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    values = np.asarray(rgb)
+    linear = _LINEAR[values] if values.dtype == np.uint8 else _decode(values / 255.0)
     ratio = linear @ _TO_XYZ.T / _WHITE
     f = np.where(ratio > _KNEE, np.cbrt(ratio), ratio * (29 / 6) ** 2 / 3 + 4 / 29)
     x, y, z = f[..., 0], f[..., 1], f[..., 2]
