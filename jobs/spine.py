@@ -353,6 +353,7 @@ def _stamp(work: Work, plan: Plan, made: pa.Table, batch: _MicroBatch, not_befor
     sha_of_key = dict(zip(keys, batch.input_shas, strict=True))
     of_row = [sha_of_key[key] for key in zip(*(made.column(n).to_pylist() for n in work.key), strict=True)]
     given = made.column("provenance").combine_chunks()
+    own = pc.struct_field(given, "settings_sha").to_pylist()
     n, now = made.num_rows, datetime.now(UTC)
     if not_before is not None:
         now = max(now, not_before + timedelta(microseconds=1))
@@ -360,7 +361,7 @@ def _stamp(work: Work, plan: Plan, made: pa.Table, batch: _MicroBatch, not_befor
         "run_id": pa.array([plan.run_id] * n, pa.string()),
         "maker": pc.struct_field(given, "maker"),
         "input_sha": pa.array(of_row, pa.string()),
-        "settings_sha": pc.coalesce(pc.struct_field(given, "settings_sha"), pa.scalar(work.settings_sha)),
+        "settings_sha": pa.array([sha or work.settings_sha for sha in own], pa.string()),
         "made_at": pa.array([now] * n, pa.timestamp("us", tz="UTC")),
     }
     arrays = [_flat(stamped[f.name]) for f in PROVENANCE]

@@ -1,0 +1,130 @@
+"""Items as a job's input: the newest row of each, with its pictures read and decoded beside the work.
+
+An item's input sha is that of the seller's row and of the bytes of its pictures, so a picture that changed under the
+same name is seen. A picture behind a URL is known by its address: a rerun does not fetch a whole catalogue again to
+see whether something changed. This module knows no extractor.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from PIL.Image import Image
+
+from lore_mm.errors import PictureError
+from lore_mm.fingerprint import sha_of, sha_of_bytes
+from lore_mm.images import PicturePolicy, decode_picture, read_picture
+from lore_mm.rows import item_from_row
+from lore_mm.types import Item
+from stores.features import FeatureStore
+
+__all__ = ["ItemInput", "LoadedItem", "picture_settings"]
+
+_UNREAD = "unread"  # in the place of a picture's sha: it could not be read
+_URL = re.compile(r"https?://", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedItem:
+    """An item with its decoded pictures; `pictures[i]` is None where `picture_errors[i]` says why it has none."""
+
+    item: Item
+    error: str | None = None  # why the item itself could not be used; then it has no pictures
+    pictures: tuple[Image | None, ...] = ()
+    picture_errors: tuple[str | None, ...] = ()
+
+    @property
+    def picture_fault(self) -> str | None:
+        """All picture errors in one line, each after its place; None where every picture was read."""
+        return "; ".join(f"image:{i}: {e}" for i, e in enumerate(self.picture_errors) if e) or None
+
+
+def picture_settings(policy: PicturePolicy) -> dict[str, Any]:
+    """What of a policy changes the pixels that come out; whether URLs are read shows in the input shas instead."""
+    return {"max_bytes": policy.max_bytes, "max_pixels": policy.max_pixels, "max_side": policy.max_side}
+
+
+class ItemInput:
+    """The reading half of a job over ITEMS (see `jobs.spine.Work`)."""
+
+    reads: tuple[str, ...] = ("items",)
+    key: tuple[str, ...] = ("item_id",)
+
+    def __init__(self, store: FeatureStore, policy: PicturePolicy, with_pictures: bool = True) -> None:
+        self.store = store
+        self.policy = policy
+        self.with_pictures = with_pictures
+        self._threads = min(16, os.cpu_count() or 1)
+
+    def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
+        """The newest row of each item, in the order they were committed."""
+        return self.store.batches("items", columns, versions["items"], rows, latest=True)
+
+    def input_shas(self, rows: pa.Table) -> list[str]:
+        """Item sha and picture shas together; pictures are read, not decoded."""
+        own = [row["provenance"]["input_sha"] for row in rows.select(["provenance"]).to_pylist()]
+        pictures = self._map(rows, self._sha)
+        return [sha_of([sha, *found]) for sha, found in zip(own, pictures, strict=True)]
+
+    def load(self, rows: pa.Table) -> tuple[list[str], list[Any]]:
+        """The input shas, and a LoadedItem a row."""
+        found = self._map(rows, self._picture)
+        shas, loaded = [], []
+        for row, pictures in zip(rows.to_pylist(), found, strict=True):
+            shas.append(sha_of([row["provenance"]["input_sha"], *(sha for sha, _, _ in pictures)]))
+            loaded.append(
+                LoadedItem(
+                    item_from_row(row),
+                    (row["error"] or "failed at ingest") if row["status"] != "ok" else None,
+                    tuple(picture for _, picture, _ in pictures),
+                    tuple(error for _, _, error in pictures),
+                )
+            )
+        return shas, loaded
+
+    def _map(self, rows: pa.Table, function: Any) -> list[list[Any]]:
+        """`function(ref, root)` over all pictures of usable rows, in threads; results row by row."""
+        work: list[tuple[int, str, str | None]] = []
+        if self.with_pictures:
+            for i, row in enumerate(rows.select(["images", "image_root", "status"]).to_pylist()):
+                if row["status"] == "ok":
+                    work += [(i, ref, row["image_root"]) for ref in row["images"] or ()]
+        found: list[list[Any]] = [[] for _ in range(rows.num_rows)]
+        with ThreadPoolExecutor(self._threads, "pictures") as pool:
+            for (i, _, _), result in zip(work, pool.map(lambda w: function(w[1], w[2]), work), strict=True):
+                found[i].append(result)
+        return found
+
+    def _sha(self, ref: str, root: str | None) -> str:
+        if _URL.match(ref):
+            return f"url {ref}" if self.policy.allow_urls else _UNREAD
+        try:
+            return sha_of_bytes(self._bytes(ref, root))
+        except PictureError:
+            return _UNREAD
+
+    def _picture(self, ref: str, root: str | None) -> tuple[str, Image | None, str | None]:
+        sha = _UNREAD
+        try:
+            data = self._bytes(ref, root)
+            sha = f"url {ref}" if _URL.match(ref) else sha_of_bytes(data)
+            return sha, decode_picture(data, self.policy).image, None
+        except PictureError as error:
+            if _URL.match(ref):
+                sha = self._sha(ref, root)
+            return sha, None, f"{_short(ref)}: {error}"
+
+    def _bytes(self, ref: str, root: str | None) -> bytes:
+        if root is None and not _URL.match(ref):
+            raise PictureError("the catalogue's folder is not known")  # never any path of the machine
+        return read_picture(ref, root, self.policy)
+
+
+def _short(ref: str) -> str:
+    return ref if len(ref) <= 100 else ref[:60] + "…" + ref[-30:]
