@@ -28,6 +28,7 @@ MAX_CLUSTERS = 8
 APART = 13.0  # clusters nearer than this (ΔE*ab, lightness counted less) are one
 LIGHTNESS = 0.6  # how much lightness counts when pixels are grouped: folds and shadows change it, dyes change hue
 PRECISE = 11.0  # ΔE00 up to which the precise colour's name is taken; beyond, its family's
+K_LIGHTNESS, K_CHROMA = 1.5, 0.8  # CIEDE2000 for naming: light and shadow change lightness most
 GREY, COLOURFUL = 6.0, 14.0  # chroma C*ab: below only grey names are possible, above no grey name is
 _VERSION = "1"
 
@@ -52,7 +53,7 @@ class Palette:
         self.names = _NamedColors.of(knowledge)
         self._knowledge = knowledge
         colors = [[c.name, c.family, c.hex] for c in knowledge.colors.values()]
-        settings = [_VERSION, SMALLEST, MAX_CLUSTERS, APART, LIGHTNESS, PRECISE, GREY, COLOURFUL]
+        settings = [_VERSION, SMALLEST, MAX_CLUSTERS, APART, LIGHTNESS, PRECISE, K_LIGHTNESS, K_CHROMA, GREY, COLOURFUL]
         self.sha = sha_of([settings, colors])
 
     def extract(self, inputs: Sequence[ExtractorInput]) -> list[Extraction]:
@@ -122,7 +123,7 @@ class _NamedColors:
 
     def name(self, lab: NDArray[np.float64]) -> list[tuple[str, float]]:
         """The name of each colour (k, 3), and in [0, 1] how far it is from being called by another family's."""
-        distance = ciede2000(lab[:, None, :], self.lab[None])  # (k, m)
+        distance = ciede2000(lab[:, None, :], self.lab[None], K_LIGHTNESS, K_CHROMA)  # (k, m)
         chroma, named = np.hypot(lab[:, 1], lab[:, 2]), np.hypot(self.lab[:, 1], self.lab[:, 2])
         grey = named < GREY
         if grey.any() and not grey.all():

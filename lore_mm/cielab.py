@@ -55,10 +55,11 @@ def lab_of_hex(code: str) -> Array:
     return srgb_to_lab(np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]))
 
 
-def ciede2000(one: Array, other: Array) -> Array:
+def ciede2000(one: Array, other: Array, k_l: float = 1.0, k_c: float = 1.0) -> Array:
     """The CIEDE2000 colour difference of CIELAB values, shapes (..., 3) that broadcast → (...); 1 is just noticeable.
 
-    CIE 142:2001 with k_L = k_C = k_H = 1, in the computational form of Sharma, Wu and Dalal, "The CIEDE2000
+    `k_l`, `k_c`: how many times less a difference of lightness or chroma counts (2 and 1 are usual for textiles).
+    CIE 142:2001, in the computational form of Sharma, Wu and Dalal, "The CIEDE2000
     color-difference formula: implementation notes, supplementary test data and mathematical observations", Color
     Research and Application 30 (2005), equations 2 to 22.
     """
@@ -90,5 +91,5 @@ def ciede2000(one: Array, other: Array) -> Array:
     s_c, s_h = 1 + 0.045 * mean_c, 1 + 0.015 * mean_c * t
     r_c = 2 * np.sqrt(mean_c**7 / (mean_c**7 + 25.0**7))
     r_t = -np.sin(np.radians(60 * np.exp(-(((mean_h - 275) / 25) ** 2)))) * r_c
-    lightness, chroma, hue = delta_l / s_l, delta_c / s_c, delta_h / s_h
+    lightness, chroma, hue = delta_l / (k_l * s_l), delta_c / (k_c * s_c), delta_h / s_h
     return np.asarray(np.sqrt(np.maximum(lightness**2 + chroma**2 + hue**2 + r_t * chroma * hue, 0.0)))
