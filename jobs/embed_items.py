@@ -1,0 +1,214 @@
+"""`lore embed`: vectors of items from pictures and text, and the index that finds items by them.
+
+An item's image vector is the mean of its pictures' unit vectors, its text vector that of the title and the beginning of
+the description; both of length 1. The index holds, for each item, their mean, again of length 1, or the one there is.
+An item with a picture that cannot be read is failed and says so; its other vectors are kept and can be found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import typer
+from numpy.typing import NDArray
+
+from jobs.item_input import ItemInput, LoadedItem, picture_settings
+from jobs.plan import Counts
+from jobs.spine import run_job
+from lore_mm.config import default_store
+from lore_mm.console import command_app, run, say
+from lore_mm.errors import StoreError
+from lore_mm.fingerprint import sha_of
+from lore_mm.images import PicturePolicy
+from lore_mm.models import DEFAULT_EMBEDDER, Embedder, open_embedder
+from lore_mm.models.protocol import Vectors
+from lore_mm.tables import EMBEDDINGS
+from lore_mm.types import Item
+from stores.features import FeatureStore, open_store
+from stores.vectors import build_index, open_index
+
+__all__ = ["INDEX", "EmbedItems", "build_item_index", "embed_items", "item_text", "main"]
+
+INDEX = "items"  # STORE/vectors/items
+_TEXT_CHARACTERS = 200  # of the description; what small text models read beside a title
+_READ_ROWS = 8192
+
+
+class EmbedItems(ItemInput):
+    """An embedder over micro-batches of items (see `jobs.spine.Work`)."""
+
+    job, table = "embed_items", "embeddings"
+
+    def __init__(self, store: FeatureStore, embedder: Embedder, policy: PicturePolicy) -> None:
+        super().__init__(store, policy)
+        self.embedder = embedder
+        self.verdict: Mapping[str, str] = {"model": embedder.name}
+        made_with = {
+            "embedder": {"name": embedder.name, "sha": embedder.sha},
+            "pictures": picture_settings(policy),
+            "text_characters": _TEXT_CHARACTERS,
+        }
+        self.settings: Mapping[str, Any] = {
+            **made_with,
+            "allow_urls": policy.allow_urls,
+            "allow_hosts": list(policy.allow_hosts),
+        }
+        self.settings_sha = sha_of(made_with)
+
+    def process(self, rows: pa.Table, loaded: list[LoadedItem]) -> pa.Table:
+        """Rows of EMBEDDINGS, one an item."""
+        usable = [one for one in loaded if one.error is None]
+        texts = iter(self.embedder.embed_texts([item_text(one.item) for one in usable]) if usable else ())
+        pictures = [picture for one in usable for picture in one.pictures if picture is not None]
+        of_pictures = (
+            self.embedder.embed_images(pictures) if pictures else np.empty((0, self.embedder.width), np.float32)
+        )
+        at = 0
+        made = []
+        for one in loaded:
+            if one.error is not None:
+                made.append(self._row(one.item.item_id, error=one.error))
+                continue
+            n = sum(picture is not None for picture in one.pictures)
+            image = mean_direction(of_pictures[at : at + n]) if n else None
+            at += n
+            made.append(self._row(one.item.item_id, image, next(texts), one.picture_fault))
+        return pa.Table.from_pylist(made, schema=EMBEDDINGS)
+
+    def failed(self, rows: pa.Table, error: str) -> pa.Table:
+        """Rows without vectors, with the reason."""
+        made = [self._row(str(item_id), error=error) for item_id in rows.column("item_id").to_pylist()]
+        return pa.Table.from_pylist(made, schema=EMBEDDINGS)
+
+    def _row(
+        self,
+        item_id: str,
+        image: NDArray[np.float32] | None = None,
+        text: NDArray[np.float32] | None = None,
+        error: str | None = None,
+    ) -> dict[str, Any]:
+        return {
+            "item_id": item_id,
+            "model": self.embedder.name,
+            "image": image,
+            "text": text,
+            "status": "failed" if error else "ok",
+            "error": error,
+            "provenance": {"maker": self.embedder.name},
+        }
+
+
+def item_text(item: Item) -> str:
+    """What the text tower reads of an item: the title and the beginning of the description, cut between words."""
+    start = " ".join(item.description.split())
+    if len(start) > _TEXT_CHARACTERS:
+        start = start[: _TEXT_CHARACTERS + 1].rpartition(" ")[0] or start[:_TEXT_CHARACTERS]
+    return f"{item.title}. {start}" if start else item.title
+
+
+def mean_direction(vectors: Vectors) -> NDArray[np.float32]:
+    """The mean of unit rows (n, d), n ≥ 1, brought back to length 1; the first of them where they cancel out."""
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    length = float(np.linalg.norm(mean))
+    return (mean / length).astype(np.float32) if length > 1e-6 else np.asarray(vectors[0], np.float32)
+
+
+def build_item_index(store: FeatureStore, embedder: Embedder) -> bool:
+    """Build STORE/vectors/items from the newest embeddings of this model; False where it stands already.
+
+    Memory: the vectors, 4 bytes a number. The manifest names the model and the version of the table.
+
+    Raises:
+        StoreError: the store is not a local folder, or holds no embeddings.
+    """
+    if store.folder is None:
+        raise StoreError(f"the vector index needs a store in a local folder, not {store.uri}")
+    version = store.version("embeddings")
+    if version is None:
+        raise StoreError(f"no embeddings in {store.uri} yet: run `lore embed`")
+    folder = store.folder / "vectors" / INDEX
+    manifest = {
+        "model": embedder.name,
+        "model_sha": embedder.sha,
+        "width": embedder.width,
+        "table": "embeddings",
+        "table_version": version,
+    }
+    try:
+        standing = open_index(folder).manifest
+        if all(standing.get(name) == value for name, value in manifest.items()):
+            return False
+    except StoreError:
+        pass  # none yet, or not one that can be read: build it
+    ids: list[str] = []
+    parts: list[Vectors] = []
+    for batch in store.batches("embeddings", ["item_id", "model", "image", "text"], version, _READ_ROWS, latest=True):
+        for row in batch.to_pylist():
+            found = [row[name] for name in ("image", "text") if row[name] is not None]
+            if row["model"] == embedder.name and found and len(found[0]) == embedder.width:
+                ids.append(row["item_id"])
+                parts.append(mean_direction(np.asarray(found, np.float32)))
+    vectors = np.stack(parts) if parts else np.empty((0, embedder.width), np.float32)
+    index = build_index(ids, vectors, folder, manifest=manifest)
+    say(f"index {INDEX}: {len(ids)} items, {index.manifest['kind']}, recall at 10: {index.manifest['recall_at_10']}")
+    return True
+
+
+def embed_items(
+    store: FeatureStore,
+    *,
+    embedder: str | Embedder = DEFAULT_EMBEDDER,
+    policy: PicturePolicy | None = None,
+    batch_rows: int = 64,
+    limit: int | None = None,
+    retry_failed: bool = False,
+    new_run: bool = False,
+) -> Counts:
+    """Embed a store's items and bring the index up to date; see `jobs.spine.run_job` for skips and resumes."""
+    model = open_embedder(embedder) if isinstance(embedder, str) else embedder
+    counts = run_job(
+        store,
+        EmbedItems(store, model, policy or PicturePolicy()),
+        batch_rows=batch_rows,
+        limit=limit,
+        retry_failed=retry_failed,
+        new_run=new_run,
+    )
+    build_item_index(store, model)
+    return counts
+
+
+def main(
+    store: Annotated[str | None, typer.Option(help="The store; the default one unless given.")] = None,
+    embedder: Annotated[str, typer.Option(help="The model, by address.")] = DEFAULT_EMBEDDER,
+    batch_rows: Annotated[int, typer.Option(min=1, help="Items a commit: what a crash can cost.")] = 64,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N items.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Take those again that failed before.")] = False,
+    new_run: Annotated[bool, typer.Option("--new-run", help="Give an unfinished run up and start another.")] = False,
+    allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures by URL, from public hosts.")] = False,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A private host pictures may come from; repeatable.")
+    ] = None,
+) -> None:
+    """Embed pictures and texts of items, and build the vector index.
+
+    Unchanged items are skipped; interrupted, the same command goes on where it stopped.
+
+    Example: lore embed --embedder open_clip:lore-clip-tiny
+    """
+    embed_items(
+        open_store(store or default_store()),
+        embedder=embedder,
+        policy=PicturePolicy(allow_urls=allow_urls, allow_hosts=tuple(allow_host or ())),
+        batch_rows=batch_rows,
+        limit=limit,
+        retry_failed=retry_failed,
+        new_run=new_run,
+    )
+
+
+if __name__ == "__main__":
+    run(command_app(main, "python -m jobs.embed_items"))
