@@ -29,7 +29,7 @@ from lore_mm.item_rows import COLUMNS, PREFIX, key_fault, number_of, read_item, 
 from lore_mm.records import ENDINGS, Record, Records, open_records
 from lore_mm.rows import item_to_row, provenance_to_row
 from lore_mm.tables import ITEMS, LABELS, PAIRS, QUERIES
-from lore_mm.types import Grade, Item, Provenance
+from lore_mm.types import Grade, Provenance
 
 __all__ = ["Catalogue", "open_catalogue", "read_items", "read_labels", "read_pairs", "read_queries"]
 
@@ -53,18 +53,16 @@ class Catalogue:
         _check_columns(values, self.records.where(place))  # again, lest the file changed meanwhile
         _key(values.get("item_id"), self.records, place, "item_id")
         item, error = read_item(values, self.records.textual)
+        row = item_to_row(item)
+        # what the seller said; the picture files themselves are not in it, their paths are
+        sha = sha_of([row, error])
         return {
-            **item_to_row(item),
+            **row,
             "image_root": str(self.image_root),
             "status": "failed" if error else "ok",
             "error": error,
-            "provenance": provenance_to_row(Provenance(maker="catalogue", input_sha=_sha(item, error))),
+            "provenance": provenance_to_row(Provenance(maker="catalogue", input_sha=sha)),
         }
-
-
-def _sha(item: Item, error: str | None) -> str:
-    """Identifies what the seller said; the picture files themselves are not in it, their paths are."""
-    return sha_of([item_to_row(item), error])
 
 
 def open_catalogue(path: str | os.PathLike[str]) -> Catalogue:

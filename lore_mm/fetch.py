@@ -38,7 +38,11 @@ _PIECE = 64 * 1024
 _USER_AGENT = "lore-mm"
 
 # The whole grammar of a URL that is read: no user:password@, no percent signs, blanks or other scripts in the host.
-_URL = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?([/?][^#]*)?(?:#.*)?", re.IGNORECASE)
+_URL = re.compile(
+    r"(https?)://(\[[0-9a-f:.]*:[0-9a-f:.]*\]|[a-z0-9._-]+)(?::(\d{1,5}))?"
+    r"([/?][^#\x00-\x1f\x7f\ud800-\udfff]*)?(?:#.*)?",
+    re.IGNORECASE,
+)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
 
@@ -205,7 +209,7 @@ def _ask(
     connection.endheaders()
     with connection.getresponse() as response:
         if response.status in (301, 302, 303, 307, 308) and (where := response.headers.get("Location")):
-            return where
+            return where.encode("latin-1", "replace").decode("utf-8", "replace")  # http.client reads all as Latin-1
         if response.status != 200:
             raise PictureError(f"the server answered {response.status}")
         if (packing := response.headers.get("Content-Encoding", "identity").lower()) != "identity":

@@ -11,6 +11,7 @@ import io
 import os
 import re
 import stat
+import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -74,9 +75,16 @@ class Picture:
 
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", *(("AVIF",) if AvifImagePlugin.SUPPORTED else ()))
+
+
+class _Jpeg(JpegImageFile):
+    def _read_dpi_from_exif(self) -> None:
+        """Not wanted, and it warns of faults in EXIF blocks."""
+
+
 # The readers themselves and not Image.open, whose registry, bomb warning and bomb limit are global to the process.
 _READERS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
-    "JPEG": JpegImageFile,
+    "JPEG": _Jpeg,
     "PNG": PngImageFile,
     "WebP": WebPImageFile,
     "GIF": GifImageFile,
@@ -168,14 +176,15 @@ def _finish(opened: ImageFile, name: str, sha: str, policy: PicturePolicy) -> Pi
         notes.append("CMYK: converted without a colour profile")
     if min(width, height) < _SMALLEST_TELLING:
         notes.append(f"{width} × {height} pixels: too small to say anything")
-    orientation = _orientation(opened)
-    if orientation >= 5:  # the four that lie on their side
-        width, height = height, width
     target = (policy.max_side, policy.max_side)
     if name == "JPEG":
         # the decoder itself can scale by 1/2, 1/4, 1/8: never below twice the target, so that the rest is smoothed well
         opened.draft(None, (2 * policy.max_side, 2 * policy.max_side))
     opened.load()
+    # Pillow itself turns TIFF upright; in PNG the block may come after the pixels
+    orientation = 1 if name == "TIFF" else _orientation(opened.info.get("exif"))
+    if orientation >= 5:  # the four that lie on their side
+        width, height = height, width
     image = _eight_bit(opened)
     if max(image.size) > policy.max_side:
         image.thumbnail(target, Image.Resampling.BICUBIC, reducing_gap=2.0)
@@ -203,13 +212,25 @@ _UPRIGHT = {
 }
 
 
-def _orientation(opened: ImageFile) -> int:
-    """The EXIF orientation, 1 (upright) … 8; 1 where there is none that can be read."""
-    try:
-        found = opened.getexif().get(_ORIENTATION, 1)
-        return found if isinstance(found, int) and 1 <= found <= 8 else 1
-    except Exception:  # a broken EXIF block does not make a broken picture
+def _orientation(exif: object) -> int:
+    """The orientation an EXIF block names, 1 (upright) … 8; 1 where it names none that can be read.
+
+    Read here, from the first directory alone (EXIF 3.0 §4.6.4), because Pillow's reader warns of faults in the rest.
+    """
+    body = exif.removeprefix(b"Exif\0\0") if isinstance(exif, bytes) else b""
+    order = {b"II": "<", b"MM": ">"}.get(body[:2])
+    if order is None:
         return 1
+    try:
+        (start,) = struct.unpack_from(order + "I", body, 4)
+        (entries,) = struct.unpack_from(order + "H", body, start)
+        for at in range(start + 2, start + 2 + 12 * entries, 12):
+            tag, kind, count, value = struct.unpack_from(order + "HHIH", body, at)
+            if (tag, kind, count) == (_ORIENTATION, 3, 1):  # 3: a 16-bit number
+                return int(value) if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -316,6 +337,8 @@ def load_pictures(
     in its place. `threads`: as many as there are cores, at most 16, unless given.
     """
     roots = list(root) if isinstance(root, Sequence) and not isinstance(root, str) else [root] * len(refs)
+    if len(roots) != len(refs):
+        raise ValueError(f"{len(refs)} pictures but {len(roots)} root{'s' if len(roots) != 1 else ''}")
 
     def load(ref: str, top: str | os.PathLike[str] | None) -> Picture | PictureError:
         try:
