@@ -21,7 +21,9 @@ class Token(NamedTuple):
 # A word keeps inner apostrophes (men's); a number keeps inner points and commas (2.5, 1,000). Everything else parts words.
 _ASCII = re.compile(r"[0-9]+(?:[.,][0-9]+)+[A-Za-z]*|[A-Za-z0-9]+(?:'[A-Za-z]+)*")
 _ACCENTS = re.compile("[\u0300-\u036f]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\uffff\ud800-\udfff]+")
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\uffff\ud800-\udfff]+"
+)
 _SPACES = re.compile(r"\s+")
 # Scripts that are written without spaces are read a character at a time: kana, Han, and their extensions.
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"

@@ -49,7 +49,9 @@ class _Units(NamedTuple):
     pattern: re.Pattern[str]
 
 
-_PLAIN = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,12}\s\d/\d{1,2}|\d{1,3}/\d{1,2}|\d{1,12}[½¼¾]|[½¼¾⅓⅔]|\d{1,12}(?:[.,]\d{1,6})?"
+_PLAIN = (
+    r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,12}\s\d/\d{1,2}|\d{1,3}/\d{1,2}|\d{1,12}[½¼¾]|[½¼¾⅓⅔]|\d{1,12}(?:[.,]\d{1,6})?"
+)
 _FREE = r"(?<![\w.,/$€£¥₹#])"  # a number starts here: no letter, digit or currency before it
 
 
@@ -72,7 +74,9 @@ def _units() -> _Units:
     return _Units(factors, re.compile(pattern, re.IGNORECASE))
 
 
-_SCREEN = r"(?:screen|monitor|display|tv|television|laptop|notebook|tablet|macbook|ipad|chromebook|touchscreen|oled|qled|lcd)"
+_SCREEN = (
+    r"(?:screen|monitor|display|tv|television|laptop|notebook|tablet|macbook|ipad|chromebook|touchscreen|oled|qled|lcd)"
+)
 _SCREEN_AFTER = re.compile(rf"[\s-]*(?:[^\W\d]+[\s-]+){{0,2}}?{_SCREEN}s?\b", re.IGNORECASE)
 _SCREEN_BEFORE = re.compile(r"(?:screen|display|monitor)(?:\s+size)?\s?:?\s?$", re.IGNORECASE)
 # "in" is a preposition more often than a unit: these may follow the unit.
@@ -110,7 +114,17 @@ def format_number(number: float) -> str:
 def letter_size(text: str) -> int | None:
     """Notches from M of a letter size: XS −2, S −1, M 0, L 1, XL 2, XXL 3; None for anything else."""
     text = text.strip().lower()
-    words = {"s": -1, "small": -1, "m": 0, "medium": 0, "l": 1, "large": 1, "x-large": 2, "extra large": 2, "x-small": -2}
+    words = {
+        "s": -1,
+        "small": -1,
+        "m": 0,
+        "medium": 0,
+        "l": 1,
+        "large": 1,
+        "x-large": 2,
+        "extra large": 2,
+        "x-small": -2,
+    }
     if text in words:
         return words[text]
     found = re.fullmatch(r"(?:(\d)x|(x{1,5}))([sl])", text)
@@ -207,14 +221,18 @@ def _key(unit: str) -> str:
     return re.sub(r"[\s.-]", "", unit.lower())
 
 
-def _is_unit(part: tuple[str, str | None, int, int, str], text: str, factors: dict[str, tuple[str, float, str]]) -> bool:
+def _is_unit(
+    part: tuple[str, str | None, int, int, str], text: str, factors: dict[str, tuple[str, float, str]]
+) -> bool:
     """False where the letters after a number are no unit, or a word of another meaning: 2 in 1, 5G, 3M, 10 M."""
     number, unit, start, end, _ = part
     if unit is None or _key(unit) not in factors:
         return False
     apart = text[start + len(number)] in " \t\n\xa0"
     if unit.lower() == "in":
-        return not re.match(r"\s?-?\d", text[end : end + 3]) and (not apart or bool(_AFTER_IN.match(text[end : end + 12])))
+        return not re.match(r"\s?-?\d", text[end : end + 3]) and (
+            not apart or bool(_AFTER_IN.match(text[end : end + 12]))
+        )
     if unit in ("M", "G"):
         return unit == "G" and number not in ("2", "3", "4", "5", "6")
     if unit in ("'", "’", "′"):
@@ -238,7 +256,18 @@ def _as_screen(quantity: Quantity, text: str) -> Quantity:
 
 _N = r"\d{1,3}(?:[.,]\d)?"
 _TO = r"\s?(?:-|–|to)\s?"
-_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12}
+_WORDS = {
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "nine": 9,
+    "ten": 10,
+    "twelve": 12,
+}
 _IN_WORDS = "|".join(_WORDS)
 _WORTH = re.compile(rf"[0-9½¼¾⅓⅔]|\b(?:dozen|sizes?|{_IN_WORDS})\b|hd\b|x[ls]\b", re.IGNORECASE)
 _YEAR = re.compile(r"(?<![\w.,$€£¥#/-])(?:19[3-9]\d|20[0-4]\d)(?![\w%°]|[.,]\d|\s?[x×]\s?\d|-[a-z0-9])", re.IGNORECASE)
@@ -248,7 +277,9 @@ _WORDED = re.compile(
     r"|(?<![\w.])(?P<times>\d{1,3})\s?x(?=\s[a-z])"
     r"|\b(?P<dozen>(?:a\s)?dozen)\b"
     r"|\baged?s?\s?(?P<ages>\d{1,2})(?:" + _TO + r"(?P<ages_high>\d{1,2}))?(?P<ages_open>\s?\+|\sand up)?(?!\w)"
-    r"|\b(?P<age>\d{1,2})(?:" + _TO + r"(?P<age_high>\d{1,2}))?(?P<age_open>\+)?[\s-]?(?P<age_unit>years?|yrs?|months?|mos?)\b"
+    r"|\b(?P<age>\d{1,2})(?:"
+    + _TO
+    + r"(?P<age_high>\d{1,2}))?(?P<age_open>\+)?[\s-]?(?P<age_unit>years?|yrs?|months?|mos?)\b"
     r"(?:[\s-](?P<old>olds?)\b|(?P<age_plus>\s?\+))?(?!\s(?:warranty|guarantee))"
     r"|(?<![\w.])(?P<share>\d{1,3}(?:\.\d+)?)\s?(?:%|per\s?cent\b)"
     r"|\b(?P<k>[458])k(?:\suhd)?\b|\b(?P<lines>480|720|1080|1440|2160|4320)[pi]\b"
@@ -311,13 +342,27 @@ def _worded(m: re.Match[str]) -> Iterator[Quantity]:
     elif m["plain"]:
         yield made("size", _number(m["plain"]), "", high("plain_high"))
     elif m["waist"]:
-        yield made("size", float(m["waist"]), "waist")._replace(end=m.end("waist"), text=m[0][: m.end("waist") - m.start()])
-        yield Quantity("size", float(m["leg"]), None, "leg", m.start("leg") - 1, m.end(), m[0][m.start("leg") - 1 - m.start() :])
+        yield made("size", float(m["waist"]), "waist")._replace(
+            end=m.end("waist"), text=m[0][: m.end("waist") - m.start()]
+        )
+        yield Quantity(
+            "size", float(m["leg"]), None, "leg", m.start("leg") - 1, m.end(), m[0][m.start("leg") - 1 - m.start() :]
+        )
     else:  # pragma: no cover
         raise AssertionError(which)
 
 
-_SYMBOLS = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "CNY", "￥": "CNY", "₹": "INR", "us$": "USD", "a$": "AUD", "c$": "CAD"}
+_SYMBOLS = {
+    "$": "USD",
+    "€": "EUR",
+    "£": "GBP",
+    "¥": "CNY",
+    "￥": "CNY",
+    "₹": "INR",
+    "us$": "USD",
+    "a$": "AUD",
+    "c$": "CAD",
+}
 _NAMES = {
     "dollar": "USD", "dollars": "USD", "bucks": "USD", "usd": "USD", "euro": "EUR", "euros": "EUR", "eur": "EUR", "quid": "GBP",
     "gbp": "GBP", "pounds": "GBP", "pound": "GBP", "yuan": "CNY", "rmb": "CNY", "cny": "CNY", "yen": "JPY", "jpy": "JPY",
@@ -325,7 +370,9 @@ _NAMES = {
 }  # fmt: skip
 _SYMBOL = r"us\$|a\$|c\$|[$€£¥￥₹]"
 _AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d{1,2})?|\d{1,9}(?:[.,]\d{1,2})?"
-_MOST = r"under|below|less than|cheaper than|up to|at most|max(?:imum)?|no more than|not over|not more than|within|<=?|≤"
+_MOST = (
+    r"under|below|less than|cheaper than|up to|at most|max(?:imum)?|no more than|not over|not more than|within|<=?|≤"
+)
 _LEAST = r"over|above|more than|at least|from|min(?:imum)?|starting (?:at|from)|>=?|≥"
 _PRICE = re.compile(
     rf"(?:(?<![\w])(?:(?P<most>{_MOST})|(?P<least>{_LEAST})|(?P<between>between)|(?P<about>around|about|approx\.?|~))\s?)?"
@@ -334,7 +381,9 @@ _PRICE = re.compile(
     r"(?![\w%\"”″]|[.,]\d)(?P<or>\s?(?:or (?P<or_less>less|under|below)|or (?:more|over|above)|and (?P<and_less>under|below)|and (?:up|over|above)|max\b))?",
     re.IGNORECASE,
 )
-_PRICE_WORD_BEFORE = re.compile(r"(?:price[ds]?|budget|cost(?:s|ing)?|for only|only)\s?(?:of|is|at|:)?\s?$", re.IGNORECASE)
+_PRICE_WORD_BEFORE = re.compile(
+    r"(?:price[ds]?|budget|cost(?:s|ing)?|for only|only)\s?(?:of|is|at|:)?\s?$", re.IGNORECASE
+)
 
 
 def find_prices(text: str, default_currency: str | None = None) -> list[Price]:
@@ -370,7 +419,9 @@ def _bare(m: re.Match[str], text: str) -> bool:
 
 def _has_unit(text: str, start: int) -> bool:
     found = _units().pattern.match(text, start)
-    return bool(found and found["u0"] and _key(found["u0"]) in _units().factors) or bool(re.match(r"\d+\s?(?:years?|months?|yrs?|%|k\b)", text[start:], re.IGNORECASE))
+    return bool(found and found["u0"] and _key(found["u0"]) in _units().factors) or bool(
+        re.match(r"\d+\s?(?:years?|months?|yrs?|%|k\b)", text[start:], re.IGNORECASE)
+    )
 
 
 def _priced(m: re.Match[str], low: float, high: float | None, currency: str | None) -> Price:
