@@ -18,6 +18,7 @@ from lore_mm.errors import nearest
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.rows import judgment_to_row
+from lore_mm.schema import load_schemas
 from lore_mm.types import Item, ItemFeatures, Judgment, MatchPath, Provenance, Query, Understanding
 from relevance.construct import Step
 from relevance.evidence import ItemView
@@ -34,6 +35,7 @@ __all__ = ["Judge", "failed_judgment", "main"]
 MODE = "rules"
 NOTHING_TO_JUDGE = "nothing to judge: the query names no demand known or unknown"
 _BATCH = 512  # requests judged at once
+_MOST_QUERIES = 100_000  # understandings kept at once
 
 
 class Judge:
@@ -160,6 +162,35 @@ def main(
         raise typer.Exit(1)
 
 
+def understand_queries(queries: Sequence[Query], knowledge: Knowledge) -> list[Understanding]:
+    """Queries to demands, by the extractor of queries."""
+    from extractors.queries import understand
+
+    return understand(queries, knowledge) if queries else []
+
+
+def read_items(items: Sequence[Item], knowledge: Knowledge) -> list[ItemFeatures]:
+    """Items that no store holds: what the seller's fields and text say of them."""
+    if not items:
+        return []
+    from extractors.given import Given
+
+    from extractors.protocol import ExtractorInput
+
+    found = Given(knowledge, load_schemas()).extract([ExtractorInput(item) for item in items])
+    return [ItemFeatures(item, extraction.attributes) for item, extraction in zip(items, found, strict=True)]
+
+
+def open_snapshot(address: str | None = None) -> Snapshot:
+    """One consistent view of a store; of the default one unless an address is given."""
+    from stores.query import Snapshot
+
+    from lore_mm.config import default_store
+    from stores.features import open_store
+
+    return Snapshot(open_store(address or default_store()))
+
+
 class _Desk:
     """Turns requests into pairs: reads queries, fetches items from the store when one is first needed."""
 
@@ -173,7 +204,8 @@ class _Desk:
         """One judgment a request; a request for the nearest items gives as many as there are."""
         requests = [one for request in requests for one in self._nearest(request)]
         features = self._fetch([r.item_id for r in requests if r.item is None and not r.error])
-        given = self._read_items([r.item for r in requests if r.item is not None])
+        inline = [r.item for r in requests if r.item is not None]
+        given = {id(i): f for i, f in zip(inline, read_items(inline, self._judge.knowledge), strict=True)}
         self._understand([r.query for r in requests if not r.error])
         ready: list[tuple[Understanding, ItemFeatures]] = []
         done: list[Judgment | None] = []
@@ -196,36 +228,15 @@ class _Desk:
         return known if known.query == query else replace(known, query=query)
 
     def _understand(self, texts: Iterable[str]) -> None:
-        from extractors.queries import understand
-
         new = [t for t in dict.fromkeys(texts) if t not in self._understood]
-        if len(self._understood) > 100_000:
+        if len(self._understood) > _MOST_QUERIES:
             self._understood.clear()
-        read = understand([Query("", text) for text in new], self._judge.knowledge)
+        read = understand_queries([Query("", text) for text in new], self._judge.knowledge)
         self._understood.update(zip(new, read, strict=True))
-
-    def _read_items(self, items: Sequence[Item]) -> dict[int, ItemFeatures]:
-        """Items that were handed in: what the seller's fields and text say."""
-        if not items:
-            return {}
-        from extractors.given import Given
-
-        from extractors.protocol import ExtractorInput
-
-        given = Given(self._judge.knowledge, self._judge.follower.schemas)
-        found = given.extract([ExtractorInput(item) for item in items])
-        return {
-            id(item): ItemFeatures(item, extraction.attributes) for item, extraction in zip(items, found, strict=True)
-        }
 
     def _open(self) -> Snapshot:
         if self._snapshot is None:
-            from stores.query import Snapshot
-
-            from lore_mm.config import default_store
-            from stores.features import open_store
-
-            self._snapshot = Snapshot(open_store(self._address or default_store()))
+            self._snapshot = open_snapshot(self._address)
         return self._snapshot
 
     def _fetch(self, ids: Sequence[str]) -> dict[str, ItemFeatures]:

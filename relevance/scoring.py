@@ -1,0 +1,256 @@
+"""How good grades are: metrics over graded pairs, with intervals. One grader for measuring and for training.
+
+Everything takes arrays: `truth` and `grades` hold levels 1–4 (0 for a missing judgment), `scores` in [0, 1], `groups` a
+query per pair. A missing judgment is never scored: it is left out of every metric and counted apart, and systems that
+are compared are compared on the pairs that all of them judged. It knows nothing of judges, stores or files.
+
+    acc_2           share of pairs on the right side of {L1, L2} | {L3, L4}
+    acc_4           share of pairs with the right level
+    macro_f1        mean F1 over the levels that are in the truth or were said; a level that is neither is left out, so
+                    that a small sample is not punished for what it lacks; one never said counts 0 (as scikit-learn)
+    quadratic_kappa Cohen's kappa with weights (i − j)² (Cohen 1968): 1 − Σ w·observed / Σ w·expected; 0 where the truth
+                    and the grades are one and the same single level, for there chance explains everything
+    auc             P(score of a relevant pair > of an irrelevant one) + ½ P(equal) (Hanley & McNeil 1982); NaN where
+                    either side is empty
+
+Intervals are percentile bootstraps over *queries* (Efron 1979; pairs of one query are not independent): queries are
+drawn with replacement, each with all of its pairs. Accuracy, F1 and kappa are functions of the 4 × 4 confusion matrix,
+so a resample costs one weighted sum of per-query matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "METRICS",
+    "Difference",
+    "Estimate",
+    "Scored",
+    "accuracy_2",
+    "accuracy_4",
+    "auc",
+    "confusion",
+    "evaluate",
+    "macro_f1",
+    "paired_difference",
+    "quadratic_kappa",
+]
+
+LEVELS = 4
+_WEIGHTS = np.subtract.outer(np.arange(LEVELS), np.arange(LEVELS)).astype(float) ** 2
+Counts = NDArray[np.float64]  # (…, 4, 4): row = truth, column = grade
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A metric with its interval [low, high]; NaN where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """System A minus system B on the same pairs; `significant` where the interval excludes zero."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def significant(self) -> bool:
+        """True where the interval excludes zero."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One system on one set of pairs: the metrics, and what they were computed from."""
+
+    n: int  # pairs scored
+    missing: int  # pairs without a judgment, left out
+    metrics: Mapping[str, Estimate]
+    confusion: NDArray[np.int64]  # (4, 4): row = true level, column = given level
+
+
+def confusion(truth: ArrayLike, grades: ArrayLike) -> NDArray[np.int64]:
+    """The 4 × 4 matrix of counts: row = true level − 1, column = given level − 1.
+
+    Raises:
+        ValueError: lengths differ, or a level is not 1–4.
+    """
+    t, g = _levels(truth, "truth"), _levels(grades, "grades")
+    if t.shape != g.shape:
+        raise ValueError(f"{len(t)} true levels but {len(g)} grades")
+    return np.bincount((t - 1) * LEVELS + (g - 1), minlength=LEVELS**2).reshape(LEVELS, LEVELS).astype(np.int64)
+
+
+def _levels(values: ArrayLike, what: str) -> NDArray[np.int64]:
+    levels = np.asarray(values, dtype=np.int64)
+    if levels.size and not ((levels >= 1) & (levels <= LEVELS)).all():
+        raise ValueError(f"{what} must be levels 1 to 4")
+    return levels
+
+
+def accuracy_2(counts: ArrayLike) -> Counts:
+    """Share of pairs on the right side of the line between L2 and L3. counts (…, 4, 4) → (…)."""
+    c = np.asarray(counts, dtype=float)
+    right = c[..., :2, :2].sum((-2, -1)) + c[..., 2:, 2:].sum((-2, -1))
+    return _ratio(right, c.sum((-2, -1)))
+
+
+def accuracy_4(counts: ArrayLike) -> Counts:
+    """Share of pairs with the right level. counts (…, 4, 4) → (…)."""
+    c = np.asarray(counts, dtype=float)
+    return _ratio(np.trace(c, axis1=-2, axis2=-1), c.sum((-2, -1)))
+
+
+def macro_f1(counts: ArrayLike) -> Counts:
+    """Mean of F1 = 2·hits / (said + there) over the levels that are there or are said. counts (…, 4, 4) → (…)."""
+    c = np.asarray(counts, dtype=float)
+    hits = np.diagonal(c, axis1=-2, axis2=-1)
+    there, said = c.sum(-1), c.sum(-2)
+    f1 = np.divide(2 * hits, there + said, out=np.zeros_like(hits), where=there + said > 0)
+    present = there + said > 0
+    return _ratio((f1 * present).sum(-1), present.sum(-1).astype(float))
+
+
+def quadratic_kappa(counts: ArrayLike) -> Counts:
+    """Quadratically weighted kappa. counts (…, 4, 4) → (…), 1 for agreement, 0 for chance, below for worse."""
+    c = np.asarray(counts, dtype=float)
+    n = c.sum((-2, -1))
+    expected = c.sum(-1)[..., :, None] * c.sum(-2)[..., None, :]
+    chance = _ratio((_WEIGHTS * expected).sum((-2, -1)), n)
+    observed = (_WEIGHTS * c).sum((-2, -1))
+    kappa = 1.0 - np.divide(observed, chance, out=np.ones_like(observed), where=chance > 0)
+    return np.asarray(np.where(n > 0, kappa, np.nan))
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> Counts:
+    part, whole = np.asarray(part, dtype=float), np.asarray(whole, dtype=float)
+    result: Counts = np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
+    return result
+
+
+def auc(relevant: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """The area under the ROC curve, ties counted half; pairs may carry weights (a bootstrap's multiplicities)."""
+    y, s = np.asarray(relevant, dtype=bool), np.asarray(scores, dtype=float)
+    w = np.ones(len(s)) if weights is None else np.asarray(weights, dtype=float)
+    order = np.argsort(s, kind="stable")
+    return _sorted_auc(y[order], _tie_starts(s[order]), w[order])
+
+
+def _tie_starts(s: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Where each run of equal scores begins in sorted scores."""
+    return np.flatnonzero(np.r_[True, s[1:] != s[:-1]]) if len(s) else np.zeros(0, dtype=np.int64)
+
+
+def _sorted_auc(y: NDArray[np.bool_], starts: NDArray[np.int64], w: NDArray[np.float64]) -> float:
+    if not len(y):
+        return float("nan")
+    positive = np.add.reduceat(np.where(y, w, 0.0), starts)
+    negative = np.add.reduceat(np.where(y, 0.0, w), starts)
+    total = positive.sum() * negative.sum()
+    if total == 0:
+        return float("nan")
+    below = np.cumsum(negative) - negative
+    return float((positive * (below + negative / 2)).sum() / total)
+
+
+METRICS: Mapping[str, Callable[[ArrayLike], Counts]] = {
+    "acc_2": accuracy_2,
+    "acc_4": accuracy_4,
+    "macro_f1": macro_f1,
+    "quadratic_kappa": quadratic_kappa,
+}
+
+
+def evaluate(
+    truth: Sequence[int],
+    grades: Sequence[int],
+    scores: Sequence[float],
+    groups: Sequence[str],
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Scored:
+    """All metrics of one system, each with a percentile interval over queries. A grade of 0 is a missing judgment."""
+    t, g = np.asarray(truth, dtype=np.int64), np.asarray(grades, dtype=np.int64)
+    s, q = np.asarray(scores, dtype=float), np.asarray(groups)
+    if not len(t) == len(g) == len(s) == len(q):
+        raise ValueError(f"lengths differ: {len(t)} truth, {len(g)} grades, {len(s)} scores, {len(q)} groups")
+    there = g != 0
+    draws = _Draws(q[there], resamples, seed)
+    values = _values(t[there], g[there], s[there], draws)
+    tail = (1 - level) / 2
+    metrics = {name: Estimate(float(v[0]), *_interval(v[1:], tail)) for name, v in values.items()}
+    return Scored(int(there.sum()), int((~there).sum()), metrics, confusion(t[there], g[there]))
+
+
+def paired_difference(
+    truth: Sequence[int],
+    grades_a: Sequence[int],
+    grades_b: Sequence[int],
+    groups: Sequence[str],
+    *,
+    scores_a: Sequence[float] | None = None,
+    scores_b: Sequence[float] | None = None,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Difference]:
+    """A minus B for every metric, on the pairs that both judged, with intervals from the same resamples of queries."""
+    t, a, b = (np.asarray(x, dtype=np.int64) for x in (truth, grades_a, grades_b))
+    both = (a != 0) & (b != 0)
+    draws = _Draws(np.asarray(groups)[both], resamples, seed)
+    sa = np.asarray(a if scores_a is None else scores_a, dtype=float)
+    sb = np.asarray(b if scores_b is None else scores_b, dtype=float)
+    first = _values(t[both], a[both], sa[both], draws)
+    second = _values(t[both], b[both], sb[both], draws)
+    tail = (1 - level) / 2
+    result = {}
+    for name in first:
+        delta = first[name] - second[name]
+        result[name] = Difference(float(delta[0]), *_interval(delta[1:], tail))
+    return result
+
+
+class _Draws:
+    """The multiplicity of each query in each bootstrap resample; row 0 is the sample itself."""
+
+    def __init__(self, groups: NDArray[np.str_], resamples: int, seed: int) -> None:
+        self.names, self.of_pair = np.unique(groups, return_inverse=True)
+        n = len(self.names)
+        generator = np.random.default_rng(seed)
+        drawn = generator.multinomial(n, np.full(n, 1 / n), size=resamples) if n else np.zeros((resamples, 0))
+        self.weights = np.vstack([np.ones((1, n)), drawn]).astype(float)  # (1 + resamples, queries)
+
+
+def _values(
+    t: NDArray[np.int64], g: NDArray[np.int64], s: NDArray[np.float64], draws: _Draws
+) -> dict[str, NDArray[np.float64]]:
+    """Every metric on the sample (place 0) and on each resample."""
+    cells = (_levels(t, "truth") - 1) * LEVELS + (_levels(g, "grades") - 1)
+    per_query = np.zeros((len(draws.names), LEVELS**2))
+    np.add.at(per_query, (draws.of_pair, cells), 1.0)
+    counts = (draws.weights @ per_query).reshape(-1, LEVELS, LEVELS)
+    values = {name: np.asarray(metric(counts)) for name, metric in METRICS.items()}
+    order = np.argsort(s, kind="stable")
+    relevant, starts, owner = t[order] >= 3, _tie_starts(s[order]), draws.of_pair[order]
+    values["auc"] = np.array([_sorted_auc(relevant, starts, weights[owner]) for weights in draws.weights])
+    return values
+
+
+def _interval(values: NDArray[np.float64], tail: float) -> tuple[float, float]:
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return float(low), float(high)
