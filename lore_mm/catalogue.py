@@ -214,6 +214,7 @@ def _read_table(path: str | os.PathLike[str], schema: pa.Schema, key: tuple[str,
     columns: set[str] = set(records.header or ())
     rows: list[dict[str, Any]] = []
     seen: dict[tuple[object, ...], int] = {}
+    texts: dict[object, tuple[object, int]] = {}  # of pairs: what a query id stands for
     for place, values in records:
         if not columns.issuperset(values):
             _check_columns(values, records.where(place), legal)
@@ -222,6 +223,13 @@ def _read_table(path: str | os.PathLike[str], schema: pa.Schema, key: tuple[str,
             raise InputError(_missing(records, missing[0], columns, legal))
         row = {name: _cell(values.get(name), name, records, place) for name in columns}
         row.setdefault("query_id", _query_id(row))
+        if schema is PAIRS:
+            text, first = texts.setdefault(row["query_id"], (row["query"], place))
+            if text != row["query"]:
+                raise InputError(
+                    f"{records.where(place, 'query_id')}: {row['query_id']!r} is {row['query']!r:.60} here, "
+                    f"but was another query in {records.unit} {first}"
+                )
         mark = tuple(row[name] for name in key)
         if mark in seen:
             shown = mark[0] if len(mark) == 1 else mark
@@ -243,9 +251,9 @@ def _cell(value: object, column: str, records: Records, place: int) -> str | flo
     if column in ("query_id", "item_id"):
         return _key(value, records, place, column)
     if column == "grade":
-        if value not in Grade.__members__:
+        if not isinstance(value, str) or value not in Grade.__members__:
             raise InputError(f"{where}: {value!r:.60} is not a grade; legal values: {', '.join(Grade.__members__)}")
-        return str(value)
+        return value
     if column == "frequency":
         number = None if value in (None, "") else number_of(value)
         if value not in (None, "") and (number is None or not 0 <= number < float("inf")):

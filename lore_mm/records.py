@@ -140,7 +140,7 @@ def _open_jsonl(path: Path) -> Records:
             for number, text in lines:
                 if not text.strip():
                     continue
-                value = _json_value(text, f"{path}, line {number}")
+                value = _json_value(text.rstrip(), f"{path}, line {number}")
                 if not isinstance(value, dict):
                     raise InputError(f"{path}, line {number}: not a JSON object but {kind_of(value)}")
                 yield number, value
@@ -200,9 +200,8 @@ def _separated(path: Path, separator: str) -> Generator[tuple[int, list[str]], N
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                raise InputError(
-                    f"{path}, line {first}: not {'TSV' if separator == '	' else 'CSV'} ({error})"
-                ) from None
+                name, said = ("TSV" if separator == "\t" else "CSV"), str(error).replace("\t", "\\t")
+                raise InputError(f"{path}, line {first}: not {name} ({said})") from None
             if cells is None:
                 return
             if cells:
