@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
+import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -78,6 +81,7 @@ class Run:
 
     plan: Plan
     started_at: datetime
+    command: str = ""  # what started it, and will finish it
     resumed: int = 0  # how many times
     finished_at: datetime | None = None
     counts: Counts | None = None
@@ -101,12 +105,12 @@ def read_runs(store: FeatureStore, job: str | None = None) -> list[Run]:
             base=known.get("base"),
             run_id=row["run_id"],
         )
-        run = runs.get(row["run_id"]) or Run(plan, row["at"])
+        run = runs.get(row["run_id"]) or Run(plan, row["at"], known.get("command", ""))
         if row["event"] == "resumed":
-            run = Run(run.plan, run.started_at, run.resumed + 1, run.finished_at, run.counts)
+            run = replace(run, resumed=run.resumed + 1)
         elif row["event"] == "finished":
             counts = Counts(*(row[name] or 0 for name in ("n_in", "n_ok", "n_failed", "n_skipped")))
-            run = Run(run.plan, run.started_at, run.resumed, row["at"], counts)
+            run = replace(run, finished_at=row["at"], counts=counts)
         runs[row["run_id"]] = run
     return list(runs.values())
 
@@ -175,7 +179,9 @@ def write_event(store: FeatureStore, plan: Plan, event: str, counts: Counts | No
         "job": plan.job,
         "event": event,
         "fingerprint": plan.fingerprint,
-        "settings": json.dumps({"settings": plan.settings, "inputs": plan.inputs, "base": plan.base}),
+        "settings": json.dumps(
+            {"settings": plan.settings, "inputs": plan.inputs, "base": plan.base, "command": _command()}
+        ),
         "table": plan.table,
         "n_in": counts and counts.n_in,
         "n_ok": counts and counts.n_ok,
@@ -185,3 +191,11 @@ def write_event(store: FeatureStore, plan: Plan, event: str, counts: Counts | No
     }
     once = None if event == "resumed" else (f"{plan.run_id}/{event}", 0)
     store.append("runs", pa.Table.from_pylist([row], schema=RUNS), transaction=once)
+
+
+def _command() -> str:
+    """This process's command as a person would type it."""
+    words = sys.orig_argv[1:]
+    if words and Path(words[0]).name == "lore":
+        return shlex.join(["lore", *words[1:]])
+    return shlex.join(["python", *words])

@@ -1,0 +1,245 @@
+"""`lore status`: what is in a store, what ran, what did not finish, and what failed and why.
+
+It only looks. Counts are those of the newest rows; the errors of rows that were made again since are gone.
+"""
+
+from __future__ import annotations
+
+import json as json_
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import polars as pl
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from jobs.plan import Run, read_runs
+from lore_mm.config import default_store
+from lore_mm.console import command_app, for_people, print_json, print_table, run
+from lore_mm.tables import KEYS, TABLES
+from stores.features import FeatureStore, open_store
+
+__all__ = ["ErrorClass", "IndexStatus", "RunStatus", "TableStatus", "error_classes", "main", "status_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatus:
+    """A table: its version, all rows ever written, and of the newest row of each key how many failed.
+
+    Of attributes the failed verdicts count, one an item.
+    """
+
+    table: str
+    version: int
+    n_rows: int
+    n_newest: int
+    n_failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """A vector index, and whether the table it was built from has moved on since."""
+
+    index: str
+    n: int
+    model: str
+    table_version: int
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """A run. state: finished · unfinished (still at work, or interrupted) · given up (a later run took its place)."""
+
+    run_id: str
+    job: str
+    table: str
+    state: str
+    started_at: str
+    seconds: float | None = None
+    n_in: int | None = None
+    n_ok: int | None = None
+    n_failed: int | None = None
+    n_skipped: int | None = None
+    resumed: int = 0
+    done_up_to: int | None = None  # of an unfinished run: the input rows behind it
+    command: str = ""  # of an unfinished run: finishes it
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorClass:
+    """Rows of a table that failed for the same reason, and one of them in full."""
+
+    table: str
+    error: str
+    n: int
+    key: str
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All of it."""
+
+    store: str
+    tables: list[TableStatus]
+    indexes: list[IndexStatus]
+    runs: list[RunStatus]
+    errors: list[ErrorClass]
+
+
+def status_of(store: FeatureStore, last: int = 10) -> Status:
+    """Look at a store; of its runs the `last` ones."""
+    versions = store.snapshot()
+    tables, errors = [], []
+    for name, version in versions.items():
+        keys, newest = list(KEYS[name]), store.latest(name, version)
+        n_newest = int(newest.select(pl.len()).collect().item())
+        failed = pl.DataFrame()
+        if "status" in TABLES[name].names:
+            is_failed = pl.col("status") == "failed"
+            if name == "attributes":  # the verdict repeats what its extractors said
+                is_failed &= pl.col("extractor") == "merge"
+            failed = newest.filter(is_failed).select(*keys, "error").collect()
+            errors += error_classes(name, failed, keys)
+        tables.append(TableStatus(name, version, store.count(name, version), n_newest, failed.height))
+    return Status(store.uri, tables, _indexes(store, versions), list(_runs(store))[-last:], errors)
+
+
+def _runs(store: FeatureStore) -> Iterator[RunStatus]:
+    runs = read_runs(store)
+    newest = {(r.plan.job, r.plan.table): r.plan.run_id for r in runs}
+    for one in runs:
+        plan, counts = one.plan, one.counts
+        state = "finished"
+        if one.finished_at is None:
+            state = "unfinished" if newest[plan.job, plan.table] == plan.run_id else "given up"
+        yield RunStatus(
+            run_id=plan.run_id,
+            job=plan.job,
+            table=plan.table,
+            state=state,
+            started_at=one.started_at.isoformat(),
+            seconds=None if one.finished_at is None else (one.finished_at - one.started_at).total_seconds(),
+            n_in=counts.n_in if counts else None,
+            n_ok=counts.n_ok if counts else None,
+            n_failed=counts.n_failed if counts else None,
+            n_skipped=counts.n_skipped if counts else None,
+            resumed=one.resumed,
+            done_up_to=_done_up_to(store, one) if state == "unfinished" else None,
+            command=one.command if state == "unfinished" else "",
+        )
+
+
+def _done_up_to(store: FeatureStore, one: Run) -> int:
+    done = store.last_transaction(one.plan.table, one.plan.app_id)
+    return 0 if done is None else (done + 1) * int(one.plan.settings.get("batch_rows", 1))
+
+
+def _indexes(store: FeatureStore, versions: dict[str, int]) -> list[IndexStatus]:
+    """The manifests beside the tables, read without FAISS."""
+    if store.folder is None:
+        return []
+    found = []
+    for current in sorted((store.folder / "vectors").glob("*/current")):
+        try:
+            manifest = json_.loads((current.parent / current.read_text().strip() / "manifest.json").read_text())
+            version = int(manifest["table_version"])
+            found.append(
+                IndexStatus(
+                    index=current.parent.name,
+                    n=int(manifest["n"]),
+                    model=str(manifest.get("model", "")),
+                    table_version=version,
+                    stale=versions.get(str(manifest.get("table", "embeddings"))) != version,
+                )
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            found.append(IndexStatus(current.parent.name, 0, "unreadable", -1, True))
+    return found
+
+
+_VARYING = (
+    (re.compile(r"image:\d+: .*?: "), "image: "),
+    (re.compile(r"'[^']*'|\"[^\"]*\""), "'…'"),
+    (re.compile(r"(?<![A-Za-z])(/[^\s/:]+)+"), "…"),
+    (re.compile(r"\d[\d,.]*"), "#"),
+)
+
+
+def error_classes(table: str, failed: pl.DataFrame, keys: list[str]) -> list[ErrorClass]:
+    """Failed rows (keys and error) by reason: errors that differ only in names, paths and numbers are one class."""
+    classes: dict[str, tuple[int, str, str]] = {}
+    for *key, error in failed.select(*keys, "error").iter_rows():
+        text = error or "no reason was kept"
+        short = text
+        for pattern, instead in _VARYING:
+            short = pattern.sub(instead, short)
+        n, first_key, example = classes.get(short[:120], (0, " · ".join(map(str, key)), text))
+        classes[short[:120]] = (n + 1, first_key, example)
+    return [
+        ErrorClass(table, name, n, key, example)
+        for name, (n, key, example) in sorted(classes.items(), key=lambda c: -c[1][0])
+    ]
+
+
+def main(
+    store: Annotated[str | None, typer.Option(help="The store; the default one unless given.")] = None,
+    last: Annotated[int, typer.Option(min=1, help="How many runs to show, the latest.")] = 10,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+) -> None:
+    """Show what is in a store, what ran, what did not finish, and what failed and why.
+
+    Example: lore status --store .lore/store
+    """
+    status = status_of(open_store(store or default_store()), last)
+    if not for_people(json):
+        for kind, parts in (
+            ("table", status.tables),
+            ("index", status.indexes),
+            ("run", status.runs),
+            ("error", status.errors),
+        ):
+            for part in parts:
+                print_json({"kind": kind, **asdict(part)})
+        return
+    print_table(Text(f"store {status.store}"))
+    _show(
+        "tables", ("table", "version", "rows", "newest", "failed"), [tuple(asdict(t).values()) for t in status.tables]
+    )
+    _show(
+        "vector indexes",
+        ("index", "items", "model", "built from version", ""),
+        [(i.index, i.n, i.model, i.table_version, "stale: lore embed" if i.stale else "") for i in status.indexes],
+    )
+    _show("runs", ("run", "state", "seconds", "in", "ok", "failed", "skipped"), [_run_line(r) for r in status.runs])
+    for unfinished in status.runs:
+        if unfinished.state == "unfinished":
+            behind = f"{unfinished.done_up_to} rows are behind it"
+            print_table(Text(f"{unfinished.run_id} is not finished ({behind}); finish it: {unfinished.command}"))
+    _show(
+        "failed rows, by reason",
+        ("table", "rows", "reason", "for example"),
+        [(e.table, e.n, e.error, f"{e.key}: {e.example}"[:200]) for e in status.errors],
+    )
+
+
+def _run_line(one: RunStatus) -> tuple[Any, ...]:
+    seconds = "" if one.seconds is None else f"{one.seconds:.1f}"
+    return (one.run_id, one.state, seconds, one.n_in, one.n_ok, one.n_failed, one.n_skipped)
+
+
+def _show(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    if not rows:
+        return
+    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    print_table(table)
+
+
+if __name__ == "__main__":
+    run(command_app(main, "python -m jobs.status"))
