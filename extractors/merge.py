@@ -79,9 +79,10 @@ def _merge_attribute(
     if not said:
         return [_silence(values)]
     spec = schema.specs.get(name)
-    claims = group_claims(said, spec.lookup if spec else {})
+    lookup = spec.lookup if spec else {}
     if said[0].dimension == "color":
-        return merge_colors(claims, knowledge)
+        return merge_colors(said, lookup, knowledge)
+    claims = group_claims(said, lookup)
     if spec and spec.multi:
         return [verdict(claim) for claim in sorted(claims, key=lambda c: -c.confidence)]
     claims = _without_broader(claims, knowledge)

@@ -8,10 +8,10 @@ nothing of other attributes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from extractors.claims import CONFLICT, MOST, Claim, verdict
+from extractors.claims import CONFLICT, MOST, Claim, group_claims, verdict
 from lore_mm.knowledge import Knowledge
 from lore_mm.types import AttributeValue
 
@@ -20,41 +20,44 @@ __all__ = ["merge_colors"]
 UNSAID = 0.6  # a colour that only the picture shows may be background: its confidence beside a named one is cut to this
 
 
-def merge_colors(claims: Sequence[Claim], knowledge: Knowledge) -> list[AttributeValue]:
-    """The colours of an item, those with the largest share first; `claims` come from words and from pictures."""
-    seen = [c for c in claims if c.said.share is not None]  # with an area: from a picture
-    named = [c for c in claims if c.said.share is None or len(c.extractors) > 1]
+def merge_colors(
+    said: Sequence[AttributeValue], lookup: Mapping[str, str], knowledge: Knowledge
+) -> list[AttributeValue]:
+    """The colours of an item, those with the largest share first.
+
+    `said`: values from pictures (with a share) and from words (without); `lookup`: folded word → colour name.
+    """
+    named = group_claims((v for v in said if v.share is None), lookup)
+    seen = group_claims((v for v in said if v.share is not None), lookup)
     if not seen or not named:
-        return _by_share([verdict(c) for c in claims])
-    matches = {c.said.value: [s for s in seen if _kin(c.said.value, s.said.value, knowledge)] for c in named}
-    if not any(matches.values()):
+        return _by_share([verdict(c) for c in (*named, *seen)])
+    matches = [[s for s in seen if _kin(c.said.value, s.said.value, knowledge)] for c in named]
+    if not any(matches):
         return _disagreement(named, seen)
-    joined = [_join(c, matches[c.said.value]) for c in named]
-    matched = {s.said.value for found in matches.values() for s in found}
+    joined = [_join(c, areas) for c, areas in zip(named, matches, strict=True)]
+    matched = {s.said.value for areas in matches for s in areas}
     rest = [verdict(s) for s in seen if s.said.value not in matched]
     return _by_share([*joined, *(replace(v, confidence=v.confidence * UNSAID) for v in rest)])
 
 
 def _join(named: Claim, areas: Sequence[Claim]) -> AttributeValue:
-    """A named colour with the summed share of its kin in the pictures, and noisy-or of both confidences."""
-    others = [a for a in areas if a is not named]
-    share = sum(a.said.share or 0.0 for a in areas) or None
-    doubt = 1 - named.confidence
-    for area in others:
-        doubt = min(doubt, (1 - named.confidence) * (1 - area.confidence))
-    evidence = (*named.evidence, *(e for area in others for e in area.evidence))
-    confidence = min(1 - doubt, max(MOST, named.confidence))
-    return replace(verdict(named), share=share and min(share, 1.0), confidence=confidence, evidence=evidence)
+    """A named colour with the summed share of its kin in the pictures, and noisy-or with the surest of them."""
+    if not areas:
+        return verdict(named)
+    doubt = (1 - named.confidence) * (1 - max(a.confidence for a in areas))
+    return replace(
+        verdict(named),
+        share=min(1.0, sum(a.said.share or 0.0 for a in areas)),
+        confidence=min(1 - doubt, max(MOST, named.confidence)),
+        evidence=(*named.evidence, *(e for area in areas for e in area.evidence)),
+    )
 
 
 def _disagreement(named: Sequence[Claim], seen: Sequence[Claim]) -> list[AttributeValue]:
     """No family in common: the side whose source is believed more wins, with the other side as evidence."""
     words, picture = min(named, key=lambda c: c.rank), max(seen, key=lambda c: c.said.share or 0.0)
-    # a small or doubtful area says little against a word
-    weight = picture.confidence * (picture.said.share or 0.0)
     if words.rank <= picture.rank or picture.confidence < CONFLICT:
-        against = [picture] if weight >= CONFLICT / 2 else []
-        return [_against(verdict(c, against), seen) for c in named]
+        return [_against(verdict(c, [picture]), seen) for c in named]
     first, *rest = sorted(seen, key=lambda c: -(c.said.share or 0.0))
     return [verdict(first, named), *(verdict(c) for c in rest)]
 
