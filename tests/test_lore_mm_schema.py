@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lore_mm.errors import ConfigError, InputError
-from lore_mm.knowledge import Category, Color, Knowledge, Term
+from lore_mm.knowledge import Category, Color, Knowledge, Term, load_knowledge
 from lore_mm.schema import NOT_APPLICABLE, NOT_STATED, check_value, load_dimensions, load_schemas
 
 KNOWLEDGE = Knowledge(
@@ -219,6 +219,13 @@ def test_categories_named_by_attributes_must_exist(tmp_path):
     with pytest.raises(ConfigError, match="unknown category 'dres', did you mean 'dress'"):
         mine.check_against(KNOWLEDGE)
     assert "fit" not in mine.for_category("dress", KNOWLEDGE).specs
+
+
+def test_the_shipped_schemas_fit_the_shipped_categories():
+    knowledge = load_knowledge()
+    SCHEMAS.check_against(knowledge)
+    departments = {knowledge.department(c) for c in knowledge.categories}
+    assert set(SCHEMAS.departments) - {"common"} <= departments  # no file that nothing uses
 
 
 def test_an_attribute_can_be_for_some_kinds_only(tmp_path):
