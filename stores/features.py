@@ -248,7 +248,7 @@ class FeatureStore:
 
     def _known(self, table: str) -> str:
         if table not in TABLES:
-            raise StoreError(f"no table {table!r}{nearest(table, TABLES)} legal tables: {', '.join(TABLES)}")
+            raise StoreError(f"no table {table!r}{nearest(table, TABLES) or ';'} legal tables: {', '.join(TABLES)}")
         return table
 
     def _address(self, table: str) -> str:

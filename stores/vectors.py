@@ -1,8 +1,8 @@
 """Vector indexes: FAISS with string ids, built into a folder and swapped in whole.
 
 Vectors are made unit rows at the door, so that what search returns is always the cosine **similarity**: higher is
-closer. It does not know what a vector was made from, nor of tables: its manifest repeats what the builder says. The
-files are the affair of `stores.vector_files`.
+closer. It does not know what a vector was made from, nor of tables: its manifest repeats what the builder says. Its
+files are the affair of `stores.vector_files`, their replacement that of `stores.swap`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from lore_mm.errors import InputError, StoreError
-from lore_mm.fingerprint import sha_of_file
-from stores.vector_files import (
-    FORMAT,
-    METRIC,
-    clean,
-    current_version,
-    load_faiss,
-    publish,
-    read_manifest,
-    write_version,
-)
+from stores.swap import clean, current_version, new_draft, publish, settle
+from stores.vector_files import load_faiss, read_version, write_version
 
 __all__ = ["VectorIndex", "build_index", "choose_kind", "open_index"]
 
@@ -95,8 +85,10 @@ def open_index(folder: str | Path, model: str | None = None, model_sha: str | No
     folder = Path(folder)
     for _ in range(3):
         version = current_version(folder)
+        if version is None:
+            raise StoreError(f"no vector index at {folder}: make one with `lore embed`")
         try:
-            index = VectorIndex._read(folder / version)
+            index = VectorIndex(*read_version(folder / version), folder / version)
             break
         except FileNotFoundError as error:
             if current_version(folder) == version:  # it was not swapped meanwhile: it is broken
@@ -351,45 +343,19 @@ class VectorIndex:
 
     def _save(self, folder: Path) -> VectorIndex:
         self.manifest |= {
-            "format": FORMAT,
-            "metric": METRIC,
             "width": self.width,
             "n": len(self),
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         try:
-            version = write_version(folder, self._index, self._ids, self.manifest)
+            draft = new_draft(folder)
+            write_version(draft, self._index, self._ids, self.manifest)
+            version = settle(draft)
             publish(folder, version)
         except (OSError, RuntimeError) as error:  # FAISS says RuntimeError for a full disk
             raise StoreError(f"cannot write the vector index {folder}: {' '.join(str(error).split())[:200]}") from None
         clean(folder, version)
         return open_index(folder)
-
-    @classmethod
-    def _read(cls, path: Path) -> VectorIndex:
-        """Open one version.
-
-        Raises:
-            StoreError: it is damaged or foreign.
-            FileNotFoundError: one of its files is not there.
-        """
-        manifest = read_manifest(path)
-        for name, known in manifest["files"].items():
-            file = path / name
-            if file.stat().st_size != known["bytes"] or sha_of_file(file) != known["sha256"]:
-                raise StoreError(f"vector index {file} is damaged; build it again with `lore embed`")
-        faiss = load_faiss()
-        try:
-            index = faiss.read_index(str(path / "index.faiss"), faiss.IO_FLAG_MMAP_IFC)
-            with pa.memory_map(str(path / "ids.arrow")) as source:
-                ids = pa.ipc.open_file(source).read_all().column("item_id").to_pylist()
-        except (RuntimeError, pa.ArrowException, KeyError) as error:
-            raise StoreError(f"vector index {path} cannot be read: {' '.join(str(error).split())[:200]}") from None
-        live = sum(i is not None for i in ids)
-        facts = (index.d, index.ntotal, live, index.metric_type)
-        if facts != (manifest["width"], len(ids), manifest["n"], faiss.METRIC_INNER_PRODUCT):
-            raise StoreError(f"vector index {path}: index, ids and manifest do not belong together; build it again")
-        return cls(index, ids, manifest, path)
 
 
 def _check_ids(ids: Sequence[str], n: int) -> None:

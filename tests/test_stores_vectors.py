@@ -203,7 +203,7 @@ def test_a_reader_keeps_its_index_while_others_are_built(tmp_path: Path) -> None
     assert len([p for p in (tmp_path / "v").iterdir() if p.is_dir()]) == 2  # the current one and the one before
 
 
-@pytest.mark.parametrize("step", ["write_version", "publish", "rename", "replace"])
+@pytest.mark.parametrize("step", ["write_version", "settle", "publish", "rename", "replace"])
 def test_sigkill_while_building_leaves_the_old_index(tmp_path: Path, step: str) -> None:
     build_index(["old"], [[1.0, 0.0]], tmp_path / "v", manifest=MANIFEST)
     program = f"""

@@ -1,0 +1,213 @@
+"""A store's tables as SQL views at pinned versions, behind a connection that can only read them.
+
+Three walls, each of which would do: DuckDB runs in memory with file, network and extension access off and its settings
+locked (the pinned Parquet files are the only ones it may open); a statement must be one SELECT, by DuckDB's own parser;
+and that SELECT may name only these views, in its syntax tree. It does not know what is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from lore_mm.errors import InputError, nearest
+from lore_mm.tables import KEYS, TABLES
+from stores.features import FeatureStore
+
+__all__ = ["VIEWS", "Views", "quoted"]
+
+# view → what it shows; every one has the newest row per key only
+VIEWS: Mapping[str, str] = {
+    "items": "the catalogue, one row per item",
+    "attributes": "what each extractor found, one row per item, extractor and value",
+    "latest": "the verdict over all extractors, one row per item and value",
+    "embeddings": "vectors, one row per item and model",
+    "queries": "the query log",
+    "demands": "queries understood, one row per query",
+    "judgments": "grades, one row per query, item and mode",
+    "labels": "people's grades",
+    "runs": "what ran",
+}
+_EXPLODED = """
+    SELECT item_id, {who}, a.name AS name, a.dimension AS dimension, a.value AS value, a.number AS number,
+        a.unit AS unit, a.share AS share, a.status AS status, a.confidence AS confidence, a.kind AS kind,
+        a.evidence AS evidence, a.error AS error, category, made_at
+    FROM (
+        SELECT item_id, extractor AS row_extractor, category, provenance.made_at AS made_at, unnest(attributes) AS a
+        FROM rows.newest_attributes {where}
+    )"""
+_DEFINED = {
+    "attributes": _EXPLODED.format(who="row_extractor AS extractor", where=""),
+    "latest": _EXPLODED.format(who="a.extractor AS extractor", where="WHERE extractor = 'merge'"),
+}
+_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+_TABLE_FUNCTIONS = {"generate_series", "range", "unnest"}
+_SCALARS_REFUSED = {"current_setting", "getenv", "getvariable", "nextval", "currval", "write_log"}
+
+
+def quoted(text: str) -> str:
+    """A SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+class Views:
+    """The views of a store at given table versions. Safe to use from several threads.
+
+    Local tables are read in place by DuckDB; those of an object store are read into memory, newest rows only.
+    """
+
+    def __init__(self, store: FeatureStore, versions: Mapping[str, int]) -> None:
+        self._connection = duckdb.connect(
+            ":memory:",
+            config={
+                "python_enable_replacements": "false",
+                "autoload_known_extensions": "false",
+                "autoinstall_known_extensions": "false",
+                "temp_directory": str(Path(tempfile.gettempdir()) / "lore-query"),
+            },
+        )
+        self._do("CREATE SCHEMA rows")  # what the views stand on is out of the asker's sight
+        files: list[str] = []
+        for table in TABLES:
+            files += self._define(store, table, versions.get(table))
+        for view, text in _DEFINED.items():
+            self._do(f"CREATE VIEW {view} AS {text}")
+        self._do(f"SET allowed_paths = [{', '.join(quoted(f) for f in files)}]")
+        self._do("SET enable_external_access = false")
+        self._do("SET lock_configuration = true")
+
+    def run(self, text: str) -> pa.Table:
+        """Run a statement of this project's own."""
+        return self._fetch(text, None)
+
+    def select(self, text: str, limit: int | None = None) -> pa.Table:
+        """Run a statement from outside, after checking it; at most `limit` rows.
+
+        Raises:
+            InputError: it is not one SELECT over these views, or is wrong in itself; in one line, with a hint.
+        """
+        self._check(text)
+        try:
+            return self._fetch(text, limit)
+        except duckdb.Error as error:
+            raise InputError(_one_line(error)) from None
+
+    def tree(self, text: str) -> dict[str, Any]:
+        """The syntax tree of one SELECT.
+
+        Raises:
+            InputError: the text is not one.
+        """
+        try:
+            statements = self._connection.cursor().extract_statements(text)
+        except duckdb.Error as error:
+            raise InputError(_one_line(error)) from None
+        if len(statements) != 1:
+            raise InputError(f"one SELECT is wanted, not {len(statements)} statements")
+        kind = statements[0].type.name
+        if kind == "SELECT":
+            answer = json.loads(self.run(f"SELECT json_serialize_sql({quoted(text)}) AS t")["t"][0].as_py())
+            if not answer["error"]:
+                tree: dict[str, Any] = answer["statements"][0]["node"]
+                return tree
+        raise InputError(f"only SELECT and WITH … SELECT are allowed here, not {kind}")
+
+    def text(self, tree: Mapping[str, Any]) -> str:
+        """The reverse of `tree`."""
+        whole = json.dumps({"error": False, "statements": [{"node": tree}]})
+        return str(self.run(f"SELECT json_deserialize_sql({quoted(whole)}::JSON) AS t")["t"][0].as_py())
+
+    def _check(self, text: str) -> None:
+        tree = self.tree(text)
+        nodes = list(walk(tree))
+        own = {entry["key"].lower() for node in nodes for entry in _entries(node)}
+        own |= {str(node["cte_name"]).lower() for node in nodes if node.get("cte_name")}
+        for node in nodes:
+            kind = str(node.get("type", ""))
+            if kind.endswith("_NODE") and kind not in _NODES:
+                raise InputError(f"only SELECT is allowed here, not {kind.removesuffix('_QUERY_NODE')} inside it")
+            if kind == "BASE_TABLE":
+                self._check_table(node, own)
+            elif kind == "TABLE_FUNCTION" and node["function"]["function_name"].lower() not in _TABLE_FUNCTIONS:
+                raise InputError(f"the table function {node['function']['function_name']} is not allowed here")
+            elif kind == "FUNCTION" and str(node.get("function_name", "")).lower() in _SCALARS_REFUSED:
+                raise InputError(f"the function {node['function_name']} is not allowed here")
+
+    def _check_table(self, node: Mapping[str, Any], own: set[str]) -> None:
+        path = [str(part) for part in node.get("qualified_name", {}).get("path") or [node["table_name"]]]
+        name = path[-1].lower()
+        if len(path) > 1 or (name not in VIEWS and name not in own):
+            raise InputError(
+                f"no table {'.'.join(path)!r}{nearest(name, VIEWS) or ';'} tables here: {', '.join(VIEWS)}"
+            )
+
+    def _define(self, store: FeatureStore, table: str, version: int | None) -> list[str]:
+        """Make `rows.newest_<table>` and the view over it; returns the files it reads."""
+        files = [] if version is None else store.files(table, version)
+        keys = ", ".join(KEYS[table])
+        names = ", ".join(f'"{name}"' for name in TABLES[table].names)
+        if files and store.folder:
+            made = "provenance.made_at DESC NULLS LAST, " if "provenance" in TABLES[table].names else ""
+            made = "at DESC, " if table == "runs" else made
+            source = f"read_parquet([{', '.join(quoted(f) for f in files)}], union_by_name = true)"
+            have = set(self.run(f"DESCRIBE SELECT * FROM {source}")["column_name"].to_pylist())
+            self._register(f"rows.shape_of_{table}", TABLES[table].empty_table())
+            absent = [name for name in TABLES[table].names if name not in have]  # the table is older than a column
+            extra = "".join(f', (SELECT any_value("{name}") FROM rows.shape_of_{table}) AS "{name}"' for name in absent)
+            self._do(
+                f"CREATE VIEW rows.newest_{table} AS SELECT {names} FROM (SELECT *{extra}, file_index, file_row_number"
+                f" FROM {source}) QUALIFY row_number() OVER (PARTITION BY {keys}"
+                f" ORDER BY {made}file_index DESC, file_row_number DESC) = 1"
+            )
+        else:
+            empty = TABLES[table].empty_table()
+            rows = store.latest(table, version).collect().to_arrow() if files else empty
+            self._register(f"rows.newest_{table}", rows.cast(TABLES[table]))
+            files = []
+        if table not in _DEFINED:
+            self._do(f"CREATE VIEW {table} AS SELECT {names} FROM rows.newest_{table}")
+        return files
+
+    def _register(self, name: str, rows: pa.Table) -> None:
+        self._connection.register("incoming", rows)
+        self._do(f"CREATE TABLE {name} AS SELECT * FROM incoming")
+        self._connection.unregister("incoming")
+
+    def _do(self, text: str) -> None:
+        self._connection.execute(text).fetchall()
+
+    def _fetch(self, text: str, limit: int | None) -> pa.Table:
+        cursor = self._connection.cursor()  # a result belongs to one cursor, and threads do not share them
+        try:
+            relation = cursor.sql(text)
+            table: pa.Table = (relation if limit is None else relation.limit(limit)).to_arrow_table()
+            return table
+        finally:
+            cursor.close()
+
+
+def walk(node: object) -> Iterator[dict[str, Any]]:
+    """Every object in a syntax tree, outermost first."""
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from walk(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from walk(value)
+
+
+def _entries(node: Mapping[str, Any]) -> list[dict[str, Any]]:
+    ctes = node.get("cte_map")
+    return list(ctes.get("map") or ()) if isinstance(ctes, dict) else []
+
+
+def _one_line(error: Exception) -> str:
+    """DuckDB's message without its drawing of the place."""
+    return " ".join(str(error).split("\n\nLINE ")[0].split())
