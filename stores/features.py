@@ -128,7 +128,8 @@ class FeatureStore:
         """
         schema = TABLES[self._known(table)]
         check_table(rows, schema, f"append to {table}")
-        rows = rows.select(schema.names).cast(schema)
+        # in one piece: the writer takes pieces in any order, and the order of rows is to be kept
+        rows = rows.select(schema.names).cast(schema).combine_chunks()
         for attempt in range(_ATTEMPTS):
             try:
                 delta = self._open(table) or self._create(table)
