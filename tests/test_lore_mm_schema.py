@@ -217,7 +217,7 @@ def test_categories_named_by_attributes_must_exist(tmp_path):
     text = _HEAD + 'values = ["a"]\ncategories = ["dres"]\n'
     mine = load_schemas(folder(tmp_path, fashion=text))
     with pytest.raises(ConfigError, match="unknown category 'dres', did you mean 'dress'"):
-        mine.check_against(KNOWLEDGE)
+        mine.check_against(load_knowledge())
     assert "fit" not in mine.for_category("dress", KNOWLEDGE).specs
 
 
@@ -231,7 +231,7 @@ def test_the_shipped_schemas_fit_the_shipped_categories():
 def test_an_attribute_can_be_for_some_kinds_only(tmp_path):
     text = _HEAD + 'values = ["a"]\ncategories = ["dress"]\n'
     mine = load_schemas(folder(tmp_path, fashion=text))
-    mine.check_against(KNOWLEDGE)
+    mine.check_against(load_knowledge())
     assert "fit" in mine.for_category("dress", KNOWLEDGE).specs
     assert "fit" not in mine.for_category("clothing", KNOWLEDGE).specs
 
