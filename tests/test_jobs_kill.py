@@ -1,0 +1,118 @@
+"""SIGKILL at any instant, then the same command: no row lost, none doubled, at most one micro-batch made again."""
+
+import importlib.util
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from jobs.plan import read_runs
+from stores.features import open_store
+
+SCRIPT = Path(__file__).with_name("scripted_job.py")
+_spec = importlib.util.spec_from_file_location("scripted_job", SCRIPT)
+scripted_job = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(scripted_job)
+
+N, BATCH = 95, 10  # ten micro-batches, the last of five
+
+
+@pytest.fixture
+def address(tmp_path):
+    store = open_store(tmp_path / "store", create=True)
+    store.append("queries", scripted_job.queries({f"q{i:03}": f"text {i}" for i in range(N)}))
+    return tmp_path / "store"
+
+
+def start(address, instant="never", number=0):
+    command = [sys.executable, str(SCRIPT), str(address), str(address / "log"), instant, str(number)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(address):
+    process = start(address)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return out, err
+
+
+def check(address, kills):
+    """The table is that of an uninterrupted run; the log tells what was made twice."""
+    store = open_store(address)
+    rows = store.scan("demands").collect()
+    assert rows["query_id"].to_list() == [f"q{i:03}" for i in range(N)]  # none lost, none doubled, in order
+    assert rows["normalized"].to_list() == [f"TEXT {i}" for i in range(N)]
+    assert rows["provenance"].struct.field("input_sha").to_list() == [f"sha of text {i}" for i in range(N)]
+    assert rows["provenance"].struct.field("settings_sha").unique().to_list() == ["voice upper"]
+    made = Counter((address / "log").read_text().split())
+    assert set(made) == {f"q{i:03}" for i in range(N)}
+    assert sum(made.values()) <= N + kills * BATCH
+    (run,) = read_runs(store)
+    assert rows["provenance"].struct.field("run_id").unique().to_list() == [run.plan.run_id]
+    assert (run.counts.n_in, run.counts.n_ok, run.counts.n_failed, run.counts.n_skipped) == (N, N, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("instant", "number"),
+    [
+        ("process", 1),
+        ("process", 6),
+        ("files", 1),
+        ("files", 4),
+        ("committed", 1),
+        ("committed", 7),
+        ("committed", 10),
+        ("start", 0),
+        ("finish", 0),
+    ],
+)
+def test_killed_at_a_named_instant(address, instant, number):
+    process = start(address, instant, number)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    out, _ = finish(address)
+    check(address, kills=1)
+    assert f"n_in={N}, n_ok={N}, n_failed=0, n_skipped=0" in out
+
+
+def test_killed_again_and_again(address):
+    """Each start dies at its first or second commit, and yet the work gets done."""
+    kills = 0
+    for attempt in range(30):
+        process = start(address, ["files", "committed", "process"][attempt % 3], 2)
+        process.communicate(timeout=60)
+        if process.returncode == 0:
+            break
+        kills += 1
+    assert 4 <= kills < 30
+    check(address, kills)
+
+
+def test_killed_from_outside_at_any_time(address):
+    """The same from outside, whenever it happens to be; a start after the end has nothing to do."""
+    lots = random.Random(7)
+    kills = 0
+    for _ in range(4):
+        process = start(address)
+        time.sleep(lots.uniform(0.4, 1.2))
+        process.kill()
+        process.communicate(timeout=60)
+        kills += process.returncode == -signal.SIGKILL
+    finish(address)
+    check(address, kills)
+
+
+def test_what_a_killed_run_leaves_is_seen_as_unfinished(address):
+    start(address, "committed", 3).communicate(timeout=60)
+    (run,) = read_runs(open_store(address))
+    assert run.finished_at is None
+    assert run.counts is None
+    assert "scripted_job.py" in run.command
+    assert open_store(address).last_transaction("demands", run.plan.app_id) == 2  # slices 0, 1, 2
+    assert open_store(address).scan("demands").select(pl.len()).collect().item() == 3 * BATCH
