@@ -176,22 +176,28 @@ def _finish(opened: ImageFile, name: str, sha: str, policy: PicturePolicy) -> Pi
         notes.append("CMYK: converted without a colour profile")
     if min(width, height) < _SMALLEST_TELLING:
         notes.append(f"{width} × {height} pixels: too small to say anything")
-    target = (policy.max_side, policy.max_side)
-    if name == "JPEG":
-        # the decoder itself can scale by 1/2, 1/4, 1/8: never below twice the target, so that the rest is smoothed well
-        opened.draft(None, (2 * policy.max_side, 2 * policy.max_side))
+    if name == "JPEG":  # the decoder itself can scale by 1/2, 1/4 and 1/8, at a fraction of the cost
+        opened.draft(None, (policy.max_side, policy.max_side))
     opened.load()
     # Pillow itself turns TIFF upright; in PNG the block may come after the pixels
     orientation = 1 if name == "TIFF" else _orientation(opened.info.get("exif"))
     if orientation >= 5:  # the four that lie on their side
         width, height = height, width
-    image = _eight_bit(opened)
-    if max(image.size) > policy.max_side:
-        image.thumbnail(target, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    image = _flatten(image)
+    image = _flatten(_shrunk(_eight_bit(opened), policy.max_side))
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
+    elif image is opened:
+        image = image.copy()
     return Picture(image, sha, width, height, tuple(notes))
+
+
+def _shrunk(image: Image.Image, side: int) -> Image.Image:
+    """The picture with its longer side at most `side`, its shape kept."""
+    longer = max(image.size)
+    if longer <= side:
+        return image
+    width, height = (max(1, round(n * side / longer)) for n in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 def _has_frames(opened: ImageFile) -> bool:
@@ -236,7 +242,7 @@ def _orientation(exif: object) -> int:
 def _eight_bit(image: Image.Image) -> Image.Image:
     """The picture in a mode that shrinks well: RGB, or RGBA where it has transparency."""
     if image.mode.startswith("I"):  # 16 bits, also where Pillow holds them in 32; its own conversion would clip them
-        grey = np.asarray(image).astype(np.int64)
+        grey = np.asarray(image)
         return Image.fromarray(np.clip(grey >> 8, 0, 255).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise PictureError("pixels are 32-bit fractions, which are not read; save it with 8 or 16 bits")
@@ -244,7 +250,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode in ("La", "RGBa"):
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
     wanted = "RGBA" if see_through else "RGB"
-    return image.copy() if image.mode == wanted else image.convert(wanted)
+    return image if image.mode == wanted else image.convert(wanted)
 
 
 def _flatten(image: Image.Image) -> Image.Image:
