@@ -5,17 +5,21 @@ It knows the attribute schemas and the 18 dimensions, not items: what the item s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from lore_mm.knowledge import Knowledge
 from lore_mm.schema import AttributeSchema, Schemas, load_dimensions, load_schemas
 from lore_mm.types import Demand, Understanding
 from relevance.relations import DIMENSIONS
 
-__all__ = ["Step", "construct"]
+__all__ = ["Step", "construct", "spelling"]
 
 # Where a number's unit leaves several attributes open, all of them may answer it; these answer a demand without a unit.
 _MAIN_ATTRIBUTE = {"spec": "size", "special": "condition", "style_detail": "style_detail"}
+
+_OPEN: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,8 @@ class Step:
     """One demand with the attributes that would answer it.
 
     `attribute` is the one named where nothing is found; `attributes` are all that may answer. Where `closed`, the
-    demanded value is one of the legal values of a single-valued attribute, so that another value there rules it out.
+    demanded value is one of the legal values of a single-valued attribute, so that another value there rules it out;
+    `legal` then maps every folded spelling to its value.
     `sources` is the order in which evidence is believed.
     """
 
@@ -31,6 +36,7 @@ class Step:
     attribute: str
     attributes: tuple[str, ...]
     closed: bool
+    legal: Mapping[str, str]
     sources: tuple[str, ...]
 
 
@@ -50,19 +56,25 @@ def construct(understanding: Understanding, knowledge: Knowledge, schemas: Schem
 def _step(demand: Demand, schema: AttributeSchema) -> Step:
     dimension = demand.dimension
     specs = [s for s in schema.specs.values() if s.dimension == dimension]
-    closed = False
+    closed, legal = False, _OPEN
     if demand.number is not None and demand.unit:
         specs = [s for s in specs if s.type == "number" and s.unit == demand.unit] or specs
     elif dimension in ("style_detail", "special", "function", "spec"):
         known = [s for s in specs if s.type == "choice" and _says(demand) in s.lookup]
-        closed = bool(known) and not known[0].multi
+        if known:
+            closed, legal = not known[0].multi, known[0].lookup
         specs = known or specs
     names = tuple(s.name for s in specs)
     main = names[0] if closed else _MAIN_ATTRIBUTE.get(dimension, dimension)
     if main not in names and names:
         main = names[0]
-    return Step(demand, main, names or (dimension,), closed, load_dimensions()[dimension].evidence)
+    return Step(demand, main, names or (dimension,), closed, legal, load_dimensions()[dimension].evidence)
 
 
 def _says(demand: Demand) -> str:
-    return (demand.canonical or demand.value).casefold().replace("-", " ").replace("_", " ")
+    return spelling(demand.canonical or demand.value)
+
+
+def spelling(text: str) -> str:
+    """A value as the keys of `legal` are written: lower case, hyphens and underscores as spaces."""
+    return text.casefold().replace("-", " ").replace("_", " ")

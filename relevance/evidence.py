@@ -23,7 +23,7 @@ _TITLE, _TEXT = 0.9, 0.7
 _SECOND_READING = 0.7  # a word that can also mean this ("orange" as a colour)
 # The thing itself is named before these; what follows is what it is for, or comes with.
 _TITLE_TAIL = re.compile(
-    r"\s(?:for|with|by|from|compatible|fits|featuring|including|in)\s|[,|(:–—]|\s-\s", re.IGNORECASE
+    r"\s(?:for|with|by|from|compatible|fits|featuring|including|in|like)\s|[,|(:–—]|\s-\s", re.IGNORECASE
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lore_mm.knowledge import Knowledge
 from lore_mm.text import fold, singular, tokens
-from relevance.construct import Step
+from relevance.construct import Step, spelling
 from relevance.evidence import Found, ItemView
 from relevance.findings import UNSTATED, Finding, best, unstated, wanted
 
@@ -59,6 +59,8 @@ def term(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
     for want in wanted(demand):
         for found in (*stated, *view.mentioned(dimension)):
             relation = term_relation(dimension, want, found.value, knowledge)
+            if relation == "other" and _same_legal(step, want, found.value):
+                relation = "exact"
             if found.negated:
                 if relation != "exact":
                     continue
@@ -67,6 +69,12 @@ def term(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
                 continue
             findings.append(Finding.of(relation, found, _reason(demand.value, relation, found)))
     return best(findings) or unstated(demand)
+
+
+def _same_legal(step: Step, want: str, have: str) -> bool:
+    """True where the schema knows both as words for one legal value."""
+    known = step.legal.get(spelling(want))
+    return known is not None and known == step.legal.get(spelling(have))
 
 
 def _rules_out(step: Step, found: Found) -> bool:

@@ -223,7 +223,7 @@ WRONG = {
     "a relation that is none": (
         'relation = "unrelated"',
         'relation = "unrelatd"',
-        r"\[rules.category.unrelated\] unknown relation 'unrelatd', did you mean 'unrelated'\?; legal relations: exact, ",
+        r"\[rules.category.unrelated\] unknown relation 'unrelatd', did you mean 'unrelated'\?; legal relations: exact",
     ),
     "a level that is none": (
         'soft_floor = "L3"',

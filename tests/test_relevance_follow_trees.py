@@ -1,0 +1,209 @@
+"""Run: pytest tests/test_relevance_follow_trees.py
+
+Relations of kinds, brands and models, on small tables made here.
+"""
+
+import pytest
+
+from lore_mm.knowledge import Brand, Category, Knowledge, Series
+from lore_mm.types import AttributeValue, Demand, Evidence, Item, ItemFeatures, Query, Understanding
+from relevance.follow import Follower
+from relevance.follow_trees import category_relation
+
+CATEGORIES = [
+    Category(id="electronics", name="electronics", generic=True, department="electronics"),
+    Category(id="camera", name="camera", parent="electronics", generic=True, terms=("photo camera",)),
+    Category(id="film_camera", name="film camera", parent="camera", similar=("instant_camera",)),
+    Category(id="instant_camera", name="instant camera", parent="camera"),
+    Category(id="dslr", name="dslr", parent="camera"),
+    Category(id="lens", name="lens", parent="electronics", accessory_of=("camera",)),
+    Category(id="tripod", name="tripod", parent="electronics", accessory_of=("camera",)),
+    Category(id="phone", name="phone", parent="electronics", terms=("smartphone",)),
+    Category(id="flip_phone", name="flip phone", parent="phone"),
+    Category(id="satellite_phone", name="satellite phone", parent="phone"),
+    Category(id="phone_case", name="phone case", parent="electronics", accessory_of=("phone",)),
+    Category(id="furniture", name="furniture", generic=True),
+    Category(id="sofa", name="sofa", parent="furniture", terms=("couch",), similar=("armchair",)),
+    Category(id="armchair", name="armchair", parent="furniture"),
+    Category(id="corner_sofa", name="corner sofa", parent="sofa"),
+    Category(id="shoe", name="shoe", generic=True),
+    Category(id="running_shoe", name="running shoe", parent="shoe"),
+    Category(id="apple", name="apple"),
+]
+BRANDS = [
+    Brand(name="Nike", makes=("shoe",)),
+    Brand(name="Converse", parent="Nike", makes=("shoe",)),
+    Brand(name="Adidas", makes=("shoe",)),
+    Brand(name="Polaroid", makes=("instant_camera",), genericized=True),
+    Brand(name="Kodak", makes=("camera",)),
+    Brand(name="Apple", makes=("phone",), terms=("apple inc",)),
+    Brand(name="Spigen"),
+    Brand(name="Xiaomi", makes=("phone",)),
+    Brand(name="Redmi", parent="Xiaomi"),
+]
+SERIES = [
+    Series(name="iPhone 15", brand="Apple", category="phone"),
+    Series(name="iPhone 15 Plus", brand="Apple", category="phone", base="iPhone 15"),
+    Series(name="iPhone 14", brand="Apple", category="phone"),
+]
+WORLD = Knowledge(categories=CATEGORIES, brands=BRANDS, series=SERIES)
+FOLLOWER = Follower(WORLD)
+
+
+def attribute(name, value, source="given.x", confidence=0.9, **fields):
+    return AttributeValue(name, name, value, confidence=confidence, evidence=(Evidence(source, value),), **fields)
+
+
+def follow(item, *demands, attributes=()):
+    item = Item("i", item) if isinstance(item, str) else item
+    steps = FOLLOWER.construct(Understanding(Query("q", "a query"), "a query", tuple(demands)))
+    path = FOLLOWER.follow("q", steps, FOLLOWER.view(ItemFeatures(item, tuple(attributes))))
+    assert len(path.legs) == len(demands)
+    return path.legs[0]
+
+
+def kind(canonical, value=None, role="head", **fields):
+    return Demand("category", value or canonical.replace("_", " "), canonical, role=role, **fields)
+
+
+@pytest.mark.parametrize(
+    "want, have, relation",
+    [
+        ("phone", "phone", "exact"),
+        ("shoe", "running_shoe", "hyponym"),  # a broad word
+        ("electronics", "dslr", "hyponym"),
+        ("phone", "flip_phone", "hyponym_precise"),  # a thing of its own, and a form of it
+        ("running_shoe", "shoe", "hypernym"),
+        ("flip_phone", "satellite_phone", "sibling"),
+        ("film_camera", "dslr", "co_hyponym"),
+        ("film_camera", "instant_camera", "similar"),
+        ("instant_camera", "film_camera", "similar"),  # either names the other
+        ("armchair", "corner_sofa", "similar"),  # by the precise kind above it
+        ("camera", "tripod", "accessory"),
+        ("dslr", "lens", "accessory"),
+        ("lens", "camera", "main_of_accessory"),
+        ("lens", "instant_camera", "main_of_accessory"),
+        ("lens", "tripod", "related"),
+        ("phone", "dslr", "related"),
+        ("phone", "sofa", "unrelated"),
+        ("phone_case", "camera", "related"),
+    ],
+)
+def test_relations_of_kinds(want, have, relation):
+    assert category_relation(want, have, WORLD) == relation
+
+
+def test_the_kind_is_read_off_the_title_where_nothing_was_extracted():
+    leg = follow("Leather couch for the living room", kind("sofa"))
+    assert (leg.relation, leg.found) == ("exact", ("sofa",))
+    assert (leg.evidence[0].source, leg.evidence[0].quote) == ("title", "couch")
+    assert leg.confidence == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    "title, found",
+    [
+        ("Phone case for camera phone", "phone_case"),
+        ("Tripod with phone case", "tripod"),
+        ("Camera lens", "lens"),
+        ("Camera, a fine lens", "camera"),
+        ("For phone", "phone"),
+    ],
+)
+def test_the_thing_itself_is_named_before_what_it_is_for(title, found):
+    assert follow(title, kind("sofa")).found == (found,)
+
+
+def test_another_word_for_the_same_kind_is_a_synonym():
+    assert follow("Sofa", kind("sofa", "couch")).relation == "synonym"
+    assert follow("Sofas", kind("sofa", "sofas")).relation == "exact"
+
+
+def test_the_extracted_kind_is_believed_over_the_title():
+    leg = follow("Phone", kind("phone"), attributes=[attribute("category", "phone_case")])
+    assert (leg.relation, leg.found) == ("accessory", ("phone_case",))
+
+
+def test_either_reading_of_an_ambiguous_head_will_do():
+    demand = kind("apple", "apple", alternatives=("phone",))
+    assert follow("Flip phone", demand).relation == "hyponym_precise"
+    assert follow("An apple", demand).relation == "exact"
+    assert follow("A sofa", demand).relation == "unrelated"
+
+
+def test_a_kind_that_is_not_the_head_is_what_it_should_go_with():
+    bag = [kind("sofa", role="head"), kind("phone", "phone", role="modifier")]
+    follower = follow("Sofa", *reversed(bag))
+    assert follower.demand.role == "head"  # the head comes first whatever the order given
+    modifier = kind("camera", role="modifier")
+    assert follow("Tripod", modifier).relation == "exact"
+    assert follow(Item("i", "Strap", "fits every camera"), modifier).relation == "exact"
+    assert follow("Sofa", modifier).relation == "unstated"
+
+
+def test_an_unknown_kind_is_looked_up_as_words():
+    zorblax = Demand("category", "zorblax lamps", None, role="head")
+    assert follow("Zorblax lamp", zorblax).relation == "words_all"
+    assert follow("Lamp", zorblax).relation == "words_some"
+    assert follow("Chair", zorblax).relation == "words_none"
+
+
+# --------------------------------------------------------------------------------------------------------------- brands
+
+
+@pytest.mark.parametrize(
+    "want, have, title, relation",
+    [
+        ("Nike", "Nike", "Running shoe", "exact"),
+        ("Nike", "nike", "Running shoe", "exact"),
+        ("Nike", "Converse", "Shoe", "brand_child"),
+        ("Converse", "Nike", "Shoe", "brand_parent"),
+        ("Nike", "Adidas", "Running shoe", "brand_other"),
+        ("Nike", "Kodak", "Camera", "brand_other_trade"),
+        ("Polaroid", "Kodak", "Instant camera", "genericized"),
+        ("Polaroid", "Kodak", "Sofa", "brand_other_trade"),
+        ("Spigen", "Apple", "Sofa", "brand_other"),  # nobody knows its trade
+        ("Apple", "Spigen", "Phone case for Apple phones", "compatible"),
+        ("Apple", "Spigen", "Phone case", "brand_other_trade"),
+        ("Apple", "Xiaomi", "Phone like Apple", "brand_other"),  # a main thing is not made for a brand
+    ],
+)
+def test_relations_of_brands(want, have, title, relation):
+    leg = follow(title, Demand("brand", want, want), attributes=[attribute("brand", have, "given.brand")])
+    assert leg.relation == relation
+
+
+def test_a_brand_in_the_title_stands_in_for_a_missing_field():
+    assert follow("Nike running shoe", Demand("brand", "nike", "Nike")).relation == "exact"
+    assert follow("Running shoe", Demand("brand", "nike", "Nike")).relation == "unstated"
+    # a description names other makers for many reasons
+    assert follow(Item("i", "Shoe", "better than Nike"), Demand("brand", "nike", "Nike")).relation == "unstated"
+
+
+# --------------------------------------------------------------------------------------------------------------- models
+
+
+@pytest.mark.parametrize(
+    "title, relation",
+    [
+        ("Phone iPhone 15", "exact"),
+        ("iPhone 15 Plus phone", "series_variant"),
+        ("iPhone 14 phone", "other_model"),
+        ("Phone case for iPhone 15", "model_accessory"),
+        ("Phone", "unstated"),
+    ],
+)
+def test_relations_of_models(title, relation):
+    assert follow(title, Demand("model", "iphone 15", "iPhone 15")).relation == relation
+
+
+def test_a_variant_asked_for_is_not_met_by_its_base():
+    assert follow("iPhone 15", Demand("model", "iphone 15 plus", "iPhone 15 Plus")).relation == "other_model"
+
+
+def test_an_unknown_part_number_is_looked_up_as_words():
+    number = Demand("model", "M185", None)
+    leg = follow(Item("i", "Mouse", "The Logitech M185 mouse"), number)
+    assert (leg.relation, leg.found, leg.evidence[0].source) == ("words_all", ("M185",), "text")
+    assert leg.evidence[0].start == len("The Logitech ")
+    assert follow("Mouse M186", number).relation == "words_none"
