@@ -93,6 +93,7 @@ _READERS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
     "AVIF": AvifImagePlugin.AvifImageFile,
 }
 _SMALLEST_TELLING = 16  # pixels on a side
+_MOST_SCANS = 200  # a progressive JPEG has about ten, one split by colour and bit not fifty
 _ORIENTATION = 0x0112  # the EXIF tag
 # Pictures above this many pixels are decoded one at a time, so that many threads do not multiply their memory.
 _LARGE = 25_000_000
@@ -141,6 +142,9 @@ def decode_picture(data: bytes, policy: PicturePolicy = PicturePolicy()) -> Pict
     if len(data) > policy.max_bytes:
         raise PictureError(f"the file has {len(data):,} bytes, the limit is {policy.max_bytes:,}")
     name = _sniff(data)
+    # Each scan of a progressive JPEG goes over the whole picture, and one that adds nothing takes a few bytes.
+    if name == "JPEG" and (scans := data.count(b"\xff\xda")) > _MOST_SCANS:
+        raise PictureError(f"the JPEG file has {scans:,} scans, the limit is {_MOST_SCANS}")
     try:
         with _READERS[name](io.BytesIO(data)) as opened:
             pixels = opened.width * opened.height

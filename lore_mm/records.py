@@ -226,7 +226,7 @@ def _open_parquet(path: Path) -> Records:
                         yield number, row
         except UnicodeDecodeError as error:
             raise InputError(f"{path}, after row {number}: text that is not UTF-8 ({error.reason})") from None
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two: dates beyond Python's
             raise InputError(f"{path}, after row {number}: cannot be read ({_first_line(error)})") from None
 
     return Records(path, "row", False, names, rows)

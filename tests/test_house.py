@@ -59,7 +59,7 @@ def imported(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
 
 
 def behind_the_door(tree: ast.Module) -> set[ast.AST]:
-    """The nodes of `main`, of the private functions and classes that only it, or they, call, and imports for types alone."""
+    """The nodes of `main`, of the private functions and classes that only it and they use, and imports for types."""
     for_types = [n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
     functions = {node.name: node for node in tree.body if isinstance(node, Function | ast.ClassDef)}
     if "main" not in functions:

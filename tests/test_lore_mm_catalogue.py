@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from lore_mm.catalogue import open_catalogue, read_items, read_labels, read_pairs, read_queries
 from lore_mm.errors import InputError
 from lore_mm.item_rows import COLUMNS, read_item
+from lore_mm.records import ENDINGS
 from lore_mm.rows import item_from_row, item_to_row
 from lore_mm.tables import ITEMS, LABELS, PAIRS, QUERIES, check_table
 from lore_mm.types import Item
@@ -517,6 +518,20 @@ def test_csv_and_json_lines_agree_on_any_text(titles: list[str], tmp_path_factor
         row["provenance"].pop("made_at")
     assert one == two
     assert len(one) == len(titles)
+
+
+@given(
+    data=st.binary(max_size=200) | st.text().map(lambda t: ("item_id,title\n" + t).encode("utf-8", "replace")),
+    ending=st.sampled_from(ENDINGS),
+)
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_give_rows_or_one_line(data: bytes, ending: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("any") / f"a{ending}"
+    path.write_bytes(gzip.compress(data) if ending.endswith(".gz") and len(data) % 2 else data)
+    try:
+        assert rows_of(path)
+    except InputError as error:
+        assert str(error).startswith(str(path)) and "\n" not in str(error)
 
 
 class TestQueries:

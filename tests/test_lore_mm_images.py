@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from lore_mm.errors import PictureError
 from lore_mm.images import FORMATS, Picture, PicturePolicy, decode_picture, load_picture, load_pictures
@@ -91,6 +92,30 @@ def test_too_many_pixels_are_refused_from_the_header() -> None:
 def test_between_pillows_limit_and_ours_there_is_no_warning() -> None:
     """9,500 × 9,500 = 90.25 M pixels: Pillow's own door would warn, and warnings are errors here."""
     assert reason(png_header(9_500, 9_500)) == "the PNG file is cut off"
+
+
+def test_a_jpeg_of_many_scans_is_refused() -> None:
+    """Small in bytes and pixels, long in decoding: the last scan, which refines one bit, is there again and again."""
+    data = encoded(Image.new("RGB", (64, 64), RED), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    assert 2 <= data.count(b"\xff\xda") <= 20 and decode_picture(data).width == 64
+    bomb = data[:last] + data[last:-2] * 300 + data[-2:]
+    assert reason(bomb) == f"the JPEG file has {data.count(bytes([255, 218])) - 1 + 300} scans, the limit is 200"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_bulky_notes_inside_a_picture_do_no_harm(kind: str) -> None:
+    """An ICC profile of a megabyte of zeros; in PNG also a text that unpacks to far more than it takes."""
+    more: dict[str, object] = {"icc_profile": bytes(1_000_000)}
+    if kind == "PNG":
+        text = PngInfo()
+        text.add_text("Comment", "a" * 3_000_000, zip=True)
+        more["pnginfo"] = text
+    data = encoded(Image.new("RGB", (32, 32), RED), kind, **more)
+    try:
+        assert decode_picture(data).image.size == (32, 32)
+    except PictureError as error:
+        assert str(error) == "the PNG file is broken (Decompressed data too large for PngImagePlugin.MAX_TEXT_CHUNK)"
 
 
 def test_pillows_global_settings_are_left_alone() -> None:
