@@ -1,0 +1,258 @@
+"""Many pairs judged into the store: those of a file, of the labels, or each query with the items nearest to it.
+
+`lore judge` answers on the spot and keeps nothing; this job writes JUDGMENTS, resumes, and judges again only what
+changed: the query's demands, the item, its attributes, or the judge's tables and rules. The pairs are held in memory
+(their ids and the query text, some 100 bytes each), and so are the demands of their queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+import pyarrow as pa
+import typer
+
+from extractors.queries import understand
+from jobs.plan import Counts
+from jobs.spine import run_job
+from lore_mm.catalogue import read_pairs
+from lore_mm.config import default_store
+from lore_mm.console import command_app, run
+from lore_mm.errors import InputError, StoreError
+from lore_mm.fingerprint import sha_of
+from lore_mm.knowledge import load_knowledge
+from lore_mm.models import DEFAULT_EMBEDDER, Embedder, open_embedder
+from lore_mm.rows import attribute_to_row, demand_to_row, item_to_row, judgments_table, understanding_from_row
+from lore_mm.tables import PAIRS
+from lore_mm.types import ItemFeatures, Query, Understanding
+from relevance.judge import Judge, failed_judgment
+from relevance.rules import load_rulebook
+from stores.features import FeatureStore, open_store
+from stores.query import Snapshot
+
+__all__ = ["JudgePairs", "judge_pairs", "main", "pairs_by_search", "pairs_of_labels"]
+
+_SEARCH_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    understanding: Understanding
+    features: ItemFeatures | None
+    error: str | None = None
+
+
+class JudgePairs:
+    """The judge over micro-batches of pairs (see `jobs.spine.Work`)."""
+
+    job, table = "judge_pairs", "judgments"
+    reads: tuple[str, ...] = ("items", "attributes", "demands")
+    key: tuple[str, ...] = ("query_id", "item_id")
+
+    def __init__(self, store: FeatureStore, judge: Judge, pairs: pa.Table, origin: Mapping[str, Any]) -> None:
+        self.store = store
+        self.judge = judge
+        self.pairs = pairs
+        self.verdict: Mapping[str, str] = {"mode": "rules"}
+        sha = sha_of([sha_of(part.to_pylist()) for part in pairs.to_batches(max_chunksize=8192)])
+        self.settings: Mapping[str, Any] = {"judge": judge.sha, "pairs": {**origin, "sha": sha}}
+        self.settings_sha = judge.sha
+        self._snapshot: Snapshot | None = None
+        self._demands: dict[tuple[str, str | None], Understanding] = {}
+
+    def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
+        """The pairs as they were given; items and demands are looked up at the pinned versions."""
+        if self._snapshot is None or self._snapshot.versions != dict(versions):
+            self._snapshot = Snapshot(self.store, versions)
+            self._demands = self._understood(versions.get("demands"))
+        yield from self.pairs.select(list(columns or self.pairs.column_names)).to_batches(max_chunksize=rows)
+
+    def _understood(self, version: int | None) -> dict[tuple[str, str | None], Understanding]:
+        """The stored demands of the pairs' queries, where they are of the very same text."""
+        if version is None:
+            return {}
+        wanted = pl.DataFrame(self.pairs.select(["query_id", "query"])).unique().lazy()
+        found = self.store.latest("demands", version).join(wanted, on=["query_id", "query"], how="semi")
+        rows = (row for part in found.collect().iter_slices(1024) for row in part.to_dicts())
+        return {(row["query_id"], row["query"]): understanding_from_row(row) for row in rows}
+
+    def input_shas(self, rows: pa.Table) -> list[str]:
+        """What is known of each pair: the query's demands, the item and its attributes."""
+        return self.load(rows)[0]
+
+    def load(self, rows: pa.Table) -> tuple[list[str], list[Any]]:
+        """The pairs with their understanding and features."""
+        if self._snapshot is None:
+            raise StoreError("pairs are looked up in a snapshot, and none is open")
+        asked = [((row["query_id"], row["query"]), row["item_id"]) for row in rows.to_pylist()]
+        new = [
+            Query(*query)
+            for query in dict.fromkeys(q for q, _ in asked)
+            if query[1] is not None and query not in self._demands
+        ]
+        read = understand(new, self.judge.knowledge)
+        queries = {(one.query.query_id, one.query.text): one for one in read} | self._demands
+        ids = list(dict.fromkeys(item_id for _, item_id in asked))
+        items = dict(zip(ids, self._snapshot.get(ids), strict=True))
+        query_sha = {query: _query_sha(queries.get(query)) for query, _ in asked}
+        item_sha = {item_id: _item_sha(one) for item_id, one in items.items()}
+        shas = [sha_of([query_sha[query], item_sha[item_id]]) for query, item_id in asked]
+        return shas, [self._pair(*query, queries.get(query), item_id, items[item_id]) for query, item_id in asked]
+
+    def _pair(
+        self, query_id: str, text: str | None, read: Understanding | None, item_id: str, features: ItemFeatures | None
+    ) -> _Pair:
+        query = Query(query_id, text or "")
+        if text is None or read is None:
+            return _Pair(Understanding(query, ""), None, f"no query {query_id!r} in the store")
+        error = None if features is not None else f"no item {item_id!r} in the store that could be read"
+        return _Pair(read, features, error)
+
+    def process(self, rows: pa.Table, loaded: list[Any]) -> pa.Table:
+        """Rows of JUDGMENTS, one a pair."""
+        ready = [(pair.understanding, pair.features) for pair in loaded if pair.features is not None]
+        judged = iter(self.judge.judge(ready))
+        made = []
+        for pair, item_id in zip(loaded, rows.column("item_id").to_pylist(), strict=True):
+            if pair.features is None:
+                made.append(failed_judgment(pair.understanding.query, str(item_id), pair.error or ""))
+            else:
+                made.append(next(judged))
+        return judgments_table(made)
+
+    def failed(self, rows: pa.Table, error: str) -> pa.Table:
+        """Pairs without a grade, with the reason."""
+        return judgments_table(
+            failed_judgment(Query(row["query_id"], row["query"] or ""), row["item_id"], error)
+            for row in rows.to_pylist()
+        )
+
+
+def _query_sha(understanding: Understanding | None) -> str | None:
+    if understanding is None:
+        return None
+    demands = [demand_to_row(demand) for demand in understanding.demands]
+    return sha_of([understanding.query.text, understanding.status, demands])
+
+
+def _item_sha(features: ItemFeatures | None) -> str | None:
+    if features is None:
+        return None
+    return sha_of([item_to_row(features.item), [attribute_to_row(a) for a in features.attributes]])
+
+
+def pairs_of_labels(store: FeatureStore) -> pa.Table:
+    """The labelled pairs of a store, with their queries' text where the store has it, in the order of the labels."""
+    if store.version("labels") is None:
+        raise StoreError(f"no labels in {store.uri} yet: lore ingest --labels FILE")
+    labels = store.latest("labels").select("query_id", "item_id").collect()
+    texts = pl.DataFrame(schema={"query_id": pl.String, "query": pl.String})
+    if store.version("queries") is not None:
+        texts = store.latest("queries").select("query_id", "query").collect()
+    joined = labels.join(texts, on="query_id", how="left", maintain_order="left")
+    return pa.table({name: pa.array(joined[name].to_list(), pa.string()) for name in PAIRS.names})
+
+
+def pairs_by_search(store: FeatureStore, embedder: Embedder, top: int) -> pa.Table:
+    """Each query of a store with the `top` items nearest to its text, the nearest first."""
+    if store.version("queries") is None:
+        raise StoreError(f"no queries in {store.uri} yet: lore ingest --queries FILE")
+    snapshot = Snapshot(store)
+    if lag := snapshot.lag():
+        raise StoreError(lag)
+    queries = store.latest("queries").select("query_id", "query").collect().rows()
+    found: dict[str, list[str]] = {name: [] for name in PAIRS.names}
+    for start in range(0, len(queries), _SEARCH_AT_ONCE):
+        some = queries[start : start + _SEARCH_AT_ONCE]
+        hits = snapshot.search(embedder.embed_texts([text for _, text in some]), top)
+        for (query_id, text), nearest in zip(some, hits, strict=True):
+            found["query_id"] += [query_id] * len(nearest)
+            found["query"] += [text] * len(nearest)
+            found["item_id"] += [item_id for item_id, _ in nearest]
+    return pa.table({name: pa.array(values, pa.string()) for name, values in found.items()})
+
+
+def judge_pairs(
+    store: FeatureStore,
+    *,
+    pairs: Path | None = None,
+    labels: bool = False,
+    top: int | None = None,
+    embedder: str | Embedder = DEFAULT_EMBEDDER,
+    knowledge: Sequence[Path] = (),
+    rules: Path | None = None,
+    batch_rows: int = 1024,
+    limit: int | None = None,
+    sample: int | None = None,
+    retry_failed: bool = False,
+    new_run: bool = False,
+) -> Counts:
+    """Judge the pairs of a file, of the labels, or of a search; see `jobs.spine.run_job` for skips and resumes.
+
+    Raises:
+        InputError: not exactly one of `pairs`, `labels` and `top` is given.
+    """
+    if (pairs is not None) + labels + (top is not None) != 1:
+        raise InputError("which pairs? name exactly one of --pairs FILE, --labels and --top K")
+    origin: dict[str, Any]
+    if pairs is not None:
+        table, origin = read_pairs(pairs), {"from": "file"}
+    elif labels:
+        table, origin = pairs_of_labels(store), {"from": "labels"}
+    else:
+        model = open_embedder(embedder) if isinstance(embedder, str) else embedder
+        table, origin = pairs_by_search(store, model, top or 1), {"from": "search", "top": top, "model": model.name}
+    judge = Judge(load_knowledge(tuple(knowledge)), load_rulebook(rules))
+    return run_job(
+        store,
+        JudgePairs(store, judge, table, origin),
+        batch_rows=batch_rows,
+        limit=limit,
+        sample=sample,
+        retry_failed=retry_failed,
+        new_run=new_run,
+    )
+
+
+def main(
+    pairs: Annotated[Path | None, typer.Option(help="A file of pairs: query, item_id (query_id).")] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="The pairs that are labelled in the store.")] = False,
+    top: Annotated[int | None, typer.Option(min=1, help="Each query of the store with its K nearest items.")] = None,
+    store: Annotated[str | None, typer.Option(help="The store; the default one unless given.")] = None,
+    embedder: Annotated[str, typer.Option(help="The model of --top, by address.")] = DEFAULT_EMBEDDER,
+    knowledge: Annotated[Path | None, typer.Option(help="A folder of knowledge tables of your own.")] = None,
+    rules: Annotated[Path | None, typer.Option(help="A rulebook of your own.")] = None,
+    batch_rows: Annotated[int, typer.Option(min=1, help="Pairs a commit: what a crash can cost.")] = 1024,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pairs.")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="Only N pairs, chosen by lot, always the same.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Take those again that failed before.")] = False,
+    new_run: Annotated[bool, typer.Option("--new-run", help="Give an unfinished run up and start another.")] = False,
+) -> None:
+    """Judge many pairs and keep the judgments, with their paths, in the store.
+
+    Unchanged pairs are skipped; interrupted, the same command goes on where it stopped.
+
+    Example: python -m jobs.judge_pairs --top 20
+    """
+    judge_pairs(
+        open_store(store or default_store()),
+        pairs=pairs,
+        labels=labels,
+        top=top,
+        embedder=embedder,
+        knowledge=[knowledge] if knowledge else [],
+        rules=rules,
+        batch_rows=batch_rows,
+        limit=limit,
+        sample=sample,
+        retry_failed=retry_failed,
+        new_run=new_run,
+    )
+
+
+if __name__ == "__main__":
+    run(command_app(main, "python -m jobs.judge_pairs"))
