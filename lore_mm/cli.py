@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge": ("relevance.judge:main", "Judge how relevant items are to queries, and say why."),
     "query": ("stores.query:main", "Fetch features by id, SQL, text or picture."),
     "evaluate": ("jobs.evaluate:main", "Measure a judge against labels, beside baselines."),
-    "check": ("relevance.check_labels:main", "Find impossible labels."),
+    "check": ("jobs.check_labels:main", "Find impossible labels."),
     "report": ("jobs.report:main", "Write a self-contained HTML page of a store."),
     "status": ("jobs.status:main", "Show what ran in a store, and the counts."),
     "weights": ("lore_mm.models.weights:main", "List the models known by name, and fetch their weights."),

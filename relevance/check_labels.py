@@ -1,26 +1,22 @@
 """Find impossible labels: ids nobody knows, pairs graded twice, grades outside the scale, and relevant pairs that break
-the rulebook beyond doubt. The command `lore check`.
+the rulebook beyond doubt.
 
-It reads the files line by line itself, so that one bad row does not hide the next. A label is doubted only for what is
-certain on the face of it (a stated price over a stated limit, a brand field that names another maker, a kind of thing
-that has nothing to do with the one asked for): whatever needs a picture or judgment is the annotator's business.
+A label is doubted only for what is certain on the face of it (a stated price over a stated limit, a brand field that
+names another maker, a kind of thing that has nothing to do with the one asked for): whatever needs a picture or an
+opinion is the annotator's business. This module opens nothing; the command `lore check` (jobs.check_labels) reads the
+files, understands the queries and reads the items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-import typer
-
-from lore_mm.console import command_app, for_people, print_json, print_table, run, say
 from lore_mm.errors import nearest
-from lore_mm.knowledge import Knowledge, load_knowledge
-from lore_mm.types import Grade, ItemFeatures, Judgment, Leg, Query
+from lore_mm.types import Grade, ItemFeatures, Leg, Understanding
+from relevance.judge import Judge
 
-__all__ = ["Fault", "check_labels", "main"]
+__all__ = ["Fault", "LabelRow", "check_labels"]
 
 SURE = 0.8  # a leg at least this sure may doubt a label
 # (dimension, relation) pairs that can be seen without opinion, where the evidence is a seller's field or the title
@@ -42,104 +38,83 @@ class Fault:
     """One thing wrong: in which file, in which row (as the file counts), and what."""
 
     file: str
-    row: str
+    place: str
     query_id: str
     item_id: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class LabelRow:
+    """One row of a file of labels, as it stands there; `place` is where, such as "line 7"."""
+
+    file: str
     place: str
-    values: Mapping[str, Any]
-
-    def text(self, name: str) -> str:
-        value = self.values.get(name)
-        return "" if value is None else str(value).strip()
-
-
-def _read(path: Path) -> list[_Row]:
-    from lore_mm.records import open_records
-
-    records = open_records(path)
-    return [_Row(f"{records.unit} {place}", values) for place, values in records]
+    query_id: str
+    item_id: str
+    grade: str
+    reason: str
 
 
 def check_labels(
-    labels: Path, queries: Mapping[str, str], items: Mapping[str, ItemFeatures], knowledge: Knowledge
+    rows: Iterable[LabelRow], queries: Mapping[str, Understanding], items: Mapping[str, ItemFeatures], judge: Judge
 ) -> list[Fault]:
-    """All faults of a file of labels, in the order of its rows.
+    """All faults of labels, in the order of the rows.
 
-    `queries` maps query_id to text, `items` item_id to what is known of the item.
+    `queries` maps query_id to the query understood, `items` item_id to what is known of the item.
     """
-    rows = _read(labels)
     faults: list[tuple[int, Fault]] = []
-    first: dict[tuple[str, str], tuple[_Row, str]] = {}
-    sound: list[tuple[int, _Row]] = []
+    first: dict[tuple[str, str], LabelRow] = {}
+    sound: list[tuple[int, LabelRow]] = []
     for i, row in enumerate(rows):
         reasons = [*_form(row, queries, items), *_twins(row, first)]
-        faults += [(i, _fault(labels, row, reason)) for reason in reasons]
-        if row.text("grade") in ("L3", "L4") and row.text("query_id") in queries and row.text("item_id") in items:
+        faults += [(i, _fault(row, reason)) for reason in reasons]
+        if row.grade in ("L3", "L4") and row.query_id in queries and row.item_id in items:
             sound.append((i, row))
-    faults += [(i, _fault(labels, row, reason)) for i, row, reason in _broken(sound, queries, items, knowledge)]
+    faults += [(i, _fault(row, reason)) for i, row, reason in _broken(sound, queries, items, judge)]
     return [fault for _, fault in sorted(faults, key=lambda pair: pair[0])]
 
 
-def _fault(path: Path, row: _Row, reason: str) -> Fault:
-    return Fault(str(path), row.place, row.text("query_id"), row.text("item_id"), reason)
+def _fault(row: LabelRow, reason: str) -> Fault:
+    return Fault(row.file, row.place, row.query_id, row.item_id, reason)
 
 
-def _form(row: _Row, queries: Mapping[str, str], items: Mapping[str, ItemFeatures]) -> Iterator[str]:
+def _form(row: LabelRow, queries: Mapping[str, object], items: Mapping[str, object]) -> Iterator[str]:
     """What is wrong with one row by itself."""
-    query_id, item_id, grade = (row.text(name) for name in ("query_id", "item_id", "grade"))
-    if query_id not in queries:
-        yield f"unknown query_id {query_id!r}{nearest(query_id, queries)}"
-    if item_id not in items:
-        yield f"unknown item_id {item_id!r}{nearest(item_id, items)}"
-    if grade not in Grade.__members__:
-        yield f"grade {grade!r} is not one of {', '.join(Grade.__members__)}"
-    if not row.text("reason"):
+    if row.query_id not in queries:
+        yield f"unknown query_id {row.query_id!r}{nearest(row.query_id, queries)}"
+    if row.item_id not in items:
+        yield f"unknown item_id {row.item_id!r}{nearest(row.item_id, items)}"
+    if row.grade not in Grade.__members__:
+        yield f"grade {row.grade!r} is not one of {', '.join(Grade.__members__)}"
+    if not row.reason:
         yield "the reason is empty"
 
 
-def _twins(row: _Row, first: dict[tuple[str, str], tuple[_Row, str]]) -> Iterator[str]:
+def _twins(row: LabelRow, first: dict[tuple[str, str], LabelRow]) -> Iterator[str]:
     """Whether the pair was graded before, and how."""
-    key = (row.text("query_id"), row.text("item_id"))
-    if key not in first:
-        first[key] = (row, row.text("grade"))
+    earlier = first.setdefault((row.query_id, row.item_id), row)
+    if earlier is row:
         return
-    earlier, grade = first[key]
-    if grade == row.text("grade"):
+    if earlier.grade == row.grade:
         yield f"the pair is there twice: also in {earlier.place}"
     else:
-        yield f"the pair is graded {row.text('grade')} here and {grade} in {earlier.place}"
+        yield f"the pair is graded {row.grade} here and {earlier.grade} in {earlier.place}"
 
 
 def _broken(
-    rows: Sequence[tuple[int, _Row]],
-    queries: Mapping[str, str],
+    rows: Sequence[tuple[int, LabelRow]],
+    queries: Mapping[str, Understanding],
     items: Mapping[str, ItemFeatures],
-    knowledge: Knowledge,
-) -> Iterator[tuple[int, _Row, str]]:
+    judge: Judge,
+) -> Iterator[tuple[int, LabelRow, str]]:
     """Relevant labels on pairs that break a demand beyond doubt."""
-    from relevance.judge import Judge, understand_queries
-
-    ids = dict.fromkeys(row.text("query_id") for _, row in rows)
-    read = understand_queries([Query(i, queries[i]) for i in ids], knowledge)
-    understood = dict(zip(ids, read, strict=True))
-    pairs = [(understood[row.text("query_id")], items[row.text("item_id")]) for _, row in rows]
-    for (i, row), judgment in zip(rows, Judge(knowledge).judge(pairs), strict=True):
-        for leg in _certain(judgment):
-            yield (
-                i,
-                row,
-                f"graded {row.text('grade')}, but {leg.demand.dimension} is broken ({leg.rule_id}): {leg.reason}",
-            )
-
-
-def _certain(judgment: Judgment) -> list[Leg]:
-    legs = judgment.path.legs if judgment.path else ()
-    return [leg for leg in legs if _is_certain(leg)]
+    judgments = judge.judge([(queries[row.query_id], items[row.item_id]) for _, row in rows])
+    for (i, row), judgment in zip(rows, judgments, strict=True):
+        for leg in judgment.path.legs if judgment.path else ():
+            if _is_certain(leg):
+                broken = f"{leg.demand.dimension} is broken ({leg.rule_id})"
+                yield i, row, f"graded {row.grade}, but {broken}: {leg.reason}"
 
 
 def _is_certain(leg: Leg) -> bool:
@@ -159,81 +134,3 @@ def _is_certain(leg: Leg) -> bool:
     if demand.dimension == "brand":
         return any(e.source == "given.brand" for e in leg.evidence)
     return demand.dimension == "price" or any(e.source == "title" for e in leg.evidence)
-
-
-def _read_queries(path: Path) -> dict[str, str]:
-    from lore_mm.catalogue import read_queries
-
-    return {row["query_id"]: row["query"] for row in read_queries(path).to_pylist()}
-
-
-def _read_items(path: Path, knowledge: Knowledge) -> dict[str, ItemFeatures]:
-    """The items of a catalogue with what their sellers say of them."""
-    from lore_mm import catalogue
-    from lore_mm.rows import item_from_row
-    from relevance.judge import read_items
-
-    found: dict[str, ItemFeatures] = {}
-    for table in catalogue.read_items(path):
-        items = [item_from_row(row) for row in table.to_pylist()]
-        found |= {f.item.item_id: f for f in read_items(items, knowledge)}
-    return found
-
-
-def _from_store(address: str | None, labels: Path) -> tuple[dict[str, str], dict[str, ItemFeatures]]:
-    from relevance.judge import open_snapshot
-
-    snapshot = open_snapshot(address)
-    queries = {row["query_id"]: row["query"] for row in snapshot.sql("SELECT query_id, query FROM queries").to_pylist()}
-    wanted = list(dict.fromkeys(row.text("item_id") for row in _read(labels)))
-    return queries, {i: f for i, f in zip(wanted, snapshot.get(wanted), strict=True) if f is not None}
-
-
-def main(
-    labels: Annotated[Path, typer.Option("--labels", help="The labels: query_id, item_id, grade, reason.")],
-    queries: Annotated[Path | None, typer.Option("--queries", help="The queries: query_id, query.")] = None,
-    items: Annotated[Path | None, typer.Option("--items", help="The catalogue: a file or a folder.")] = None,
-    store: Annotated[
-        str | None,
-        typer.Option("--store", help="Queries and items of this store; the default one if no files are given."),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="JSON lines, also on a terminal.")] = False,
-) -> None:
-    """Find impossible labels, each with its file, row and reason. Exit code 1 if there are any.
-
-    Example: lore check --labels labels.jsonl --queries queries.jsonl --items items.jsonl
-
-    Faults are: unknown queries and items, pairs graded twice, grades that are none, empty reasons, and relevant grades
-    (L3, L4) on pairs that break a demand beyond doubt, such as a price far over the limit that the query states.
-    """
-    knowledge = load_knowledge()
-    if queries is None or items is None:
-        known_queries, known_items = _from_store(store, labels)
-    if queries is not None:
-        known_queries = _read_queries(queries)
-    if items is not None:
-        known_items = _read_items(items, knowledge)
-    faults = check_labels(labels, known_queries, known_items, knowledge)
-    _show(faults, for_people(json))
-    if faults:
-        say(f"{len(faults)} faults")
-        raise typer.Exit(1)
-    say("no faults")
-
-
-def _show(faults: Sequence[Fault], people: bool) -> None:
-    if not people:
-        for fault in faults:
-            print_json(asdict(fault))
-    elif faults:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table("file", "row", "query", "item", "reason", box=None, pad_edge=False)
-        for fault in faults:
-            table.add_row(*(Text(x) for x in (fault.file, fault.row, fault.query_id, fault.item_id, fault.reason)))
-        print_table(table)
-
-
-if __name__ == "__main__":
-    run(command_app(main, "python -m relevance.check_labels"))

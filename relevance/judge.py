@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
-from lore_mm.errors import nearest
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.rows import judgment_to_row
@@ -162,14 +161,14 @@ def main(
         raise typer.Exit(1)
 
 
-def understand_queries(queries: Sequence[Query], knowledge: Knowledge) -> list[Understanding]:
+def _understand_queries(queries: Sequence[Query], knowledge: Knowledge) -> list[Understanding]:
     """Queries to demands, by the extractor of queries."""
     from extractors.queries import understand
 
     return understand(queries, knowledge) if queries else []
 
 
-def read_items(items: Sequence[Item], knowledge: Knowledge) -> list[ItemFeatures]:
+def _read_items(items: Sequence[Item], knowledge: Knowledge) -> list[ItemFeatures]:
     """Items that no store holds: what the seller's fields and text say of them."""
     if not items:
         return []
@@ -181,12 +180,11 @@ def read_items(items: Sequence[Item], knowledge: Knowledge) -> list[ItemFeatures
     return [ItemFeatures(item, extraction.attributes) for item, extraction in zip(items, found, strict=True)]
 
 
-def open_snapshot(address: str | None = None) -> Snapshot:
+def _open_snapshot(address: str | None = None) -> Snapshot:
     """One consistent view of a store; of the default one unless an address is given."""
-    from stores.query import Snapshot
-
     from lore_mm.config import default_store
     from stores.features import open_store
+    from stores.query import Snapshot
 
     return Snapshot(open_store(address or default_store()))
 
@@ -205,7 +203,7 @@ class _Desk:
         requests = [one for request in requests for one in self._nearest(request)]
         features = self._fetch([r.item_id for r in requests if r.item is None and not r.error])
         inline = [r.item for r in requests if r.item is not None]
-        given = {id(i): f for i, f in zip(inline, read_items(inline, self._judge.knowledge), strict=True)}
+        given = {id(i): f for i, f in zip(inline, _read_items(inline, self._judge.knowledge), strict=True)}
         self._understand([r.query for r in requests if not r.error])
         ready: list[tuple[Understanding, ItemFeatures]] = []
         done: list[Judgment | None] = []
@@ -213,7 +211,7 @@ class _Desk:
             query = Query(request.query_id, request.query)
             known = features.get(request.item_id) if request.item is None else given.get(id(request.item))
             if request.error or known is None:
-                error = request.error or self._unknown(request.item_id)
+                error = request.error or self._open().why_missing(request.item_id)
                 done.append(failed_judgment(query, request.item_id, error))
             else:
                 done.append(None)
@@ -231,12 +229,12 @@ class _Desk:
         new = [t for t in dict.fromkeys(texts) if t not in self._understood]
         if len(self._understood) > _MOST_QUERIES:
             self._understood.clear()
-        read = understand_queries([Query("", text) for text in new], self._judge.knowledge)
+        read = _understand_queries([Query("", text) for text in new], self._judge.knowledge)
         self._understood.update(zip(new, read, strict=True))
 
     def _open(self) -> Snapshot:
         if self._snapshot is None:
-            self._snapshot = open_snapshot(self._address)
+            self._snapshot = _open_snapshot(self._address)
         return self._snapshot
 
     def _fetch(self, ids: Sequence[str]) -> dict[str, ItemFeatures]:
@@ -244,10 +242,6 @@ class _Desk:
         if not wanted:
             return {}
         return {f.item.item_id: f for f in self._open().get(wanted) if f is not None}
-
-    def _unknown(self, item_id: str) -> str:
-        known = self._open().sql("SELECT DISTINCT item_id FROM items ORDER BY item_id LIMIT 200000")
-        return f"no item {item_id!r} in the store{nearest(item_id, known['item_id'].to_pylist())}"
 
     def _nearest(self, request: Request) -> list[Request]:
         if request.top is None:
