@@ -24,7 +24,7 @@ from lore_mm.types import Judgment, Query
 if TYPE_CHECKING:
     from stores.features import FeatureStore
 
-__all__ = ["LabelledPairs", "evaluate_judge", "main", "read_labelled"]
+__all__ = ["LabelledPairs", "evaluate_judge", "evaluation_rows", "evaluation_tables", "main", "read_labelled"]
 
 METRIC_NAMES = {
     "acc_2": "acc@2",
@@ -266,27 +266,37 @@ def main(
     if not for_people(json):
         print_json(result)
         return
-    for table in _tables(result):
+    for table in evaluation_tables(result):
         print_table(table)
     for note in result["notes"]:
         say(note)
 
 
-def _tables(result: Mapping[str, Any]) -> list[object]:
+def evaluation_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The comparison of `evaluate_judge` as rows for a reader: a system a row, a metric with its interval a cell."""
+    systems = {"judge (rules)": result, **result["baselines"]}
+    return [
+        {"": name.replace("_", " "), "pairs": system["n"], "missing": system["missing"]}
+        | {title: _cell(system["metrics"][metric]) for metric, title in METRIC_NAMES.items()}
+        for name, system in systems.items()
+    ]
+
+
+def evaluation_tables(result: Mapping[str, Any]) -> list[object]:
+    """The comparison, the slices by kind of query, and the confusion, as tables for a terminal."""
     from rich.table import Table
 
-    systems = {"judge (rules)": result, **result["baselines"]}
-    main_table = Table("", "n", "missing", *METRIC_NAMES.values(), title="95 % intervals over queries")
-    for name, system in systems.items():
-        cells = [_cell(system["metrics"][metric]) for metric in METRIC_NAMES]
-        main_table.add_row(name.replace("_", " "), str(system["n"]), str(system["missing"]), *cells)
-    slices = Table("kind of query", "n", *METRIC_NAMES.values(), title="the judge by kind of query")
+    rows = evaluation_rows(result)
+    comparison = Table(*rows[0], title="95 % intervals over queries")
+    for row in rows:
+        comparison.add_row(*map(str, row.values()))
+    slices = Table("kind of query", "pairs", *METRIC_NAMES.values(), title="the judge by kind of query")
     for kind, part in result["slices"].items():
         slices.add_row(kind, str(part["n"]), *(_cell(part["metrics"][metric]) for metric in METRIC_NAMES))
     matrix = Table("true \\ given", "L1", "L2", "L3", "L4", title="the judge's grades")
-    for i, row in enumerate(result["confusion"], 1):
-        matrix.add_row(f"L{i}", *map(str, row))
-    return [main_table, slices, matrix]
+    for i, counts in enumerate(result["confusion"], 1):
+        matrix.add_row(f"L{i}", *map(str, counts))
+    return [comparison, slices, matrix]
 
 
 def _cell(estimate: Mapping[str, float | None]) -> str:
