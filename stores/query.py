@@ -1,0 +1,332 @@
+"""Questions to a store, all answered at one snapshot: by id, by SQL, by vector, by text or picture with a condition.
+
+`Snapshot` is the Python door, `main` the command `lore query`. It writes nothing, and does not know how features are
+made or what a grade means. A model is only opened by `main`, and only where text or a picture is searched for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import duckdb
+import pyarrow as pa
+import typer
+from numpy.typing import ArrayLike
+
+from lore_mm.config import default_store
+from lore_mm.console import command_app, run, say
+from lore_mm.errors import InputError, StoreError, nearest
+from lore_mm.models.protocol import Embedder
+from lore_mm.types import ItemFeatures
+from stores.features import FeatureStore, open_store
+from stores.online import SOURCES, OnlineView, features_from_rows, open_online
+from stores.output import Format, choose_format, features_rows, show_features, write_rows
+from stores.views import VIEWS, Views, quoted
+from stores.where import items_where
+
+if TYPE_CHECKING:
+    from stores.vectors import VectorIndex
+
+__all__ = ["Hits", "Snapshot", "main"]
+
+Hits = list[tuple[str, float]]  # (item_id, cosine similarity), the most similar first
+
+_INDEX = "items"  # STORE/vectors/items is what `lore embed` builds
+_AT_ONCE = 5_000  # ids in one statement
+
+
+class Snapshot:
+    """A store as it was when this was opened: later commits are not seen. Safe to use from several threads.
+
+    Attributes:
+        store: where it is.
+        versions: the version of every table at the opening.
+    """
+
+    def __init__(self, store: FeatureStore | str | Path, versions: Mapping[str, int] | None = None) -> None:
+        self.store = store if isinstance(store, FeatureStore) else open_store(store)
+        self.versions: dict[str, int] = dict(versions) if versions is not None else self.store.snapshot()
+        self._views: Views | None = None
+        self._names: list[str] | None = None
+        self._indexes: dict[str, VectorIndex] = {}
+        self._online = self._fitting_view()
+
+    # --- by id ---
+
+    def get(self, ids: Sequence[str]) -> list[ItemFeatures | None]:
+        """Items with the merged verdict on each, in the order of `ids`; None for one that is not there or failed.
+
+        From the online view where the store has one of this very snapshot, else from the tables.
+        """
+        if self._online is not None:
+            return self._online.get(ids)
+        wanted = list(dict.fromkeys(ids))
+        found: dict[str, ItemFeatures | None] = {}
+        for start in range(0, len(wanted), _AT_ONCE):
+            listed = ", ".join(quoted(i) for i in wanted[start : start + _AT_ONCE])
+            items = self._run(f"SELECT * FROM items WHERE item_id IN ({listed})")
+            merged = self._run(
+                f"SELECT * FROM rows.newest_attributes WHERE extractor = 'merge' AND item_id IN ({listed})"
+            )
+            verdicts = {row["item_id"]: row for row in merged.to_pylist()}
+            for row in items.to_pylist():
+                found[row["item_id"]] = features_from_rows(row, verdicts.get(row["item_id"]))
+        return [found.get(i) for i in ids]
+
+    def why_missing(self, item_id: str) -> str:
+        """In one line, why `get` gives None for an item."""
+        rows = self._run(f"SELECT error FROM items WHERE item_id = {quoted(item_id)}")["error"].to_pylist()
+        if rows:
+            return f"item {item_id!r} could not be read: {rows[0]}"
+        likeness = f"jaro_winkler_similarity(item_id, {quoted(item_id)})"
+        near = self._run(f"SELECT item_id FROM items ORDER BY {likeness} DESC, item_id LIMIT 5")
+        return f"no item {item_id!r} in the store{nearest(item_id, map(str, near['item_id'].to_pylist()))}"
+
+    # --- by SQL ---
+
+    def sql(self, text: str, limit: int | None = None) -> pa.Table:
+        """The answer to one SELECT over the views of `stores.views.VIEWS`; at most `limit` rows.
+
+        Read-only and confined: nothing but these views can be read, nothing can be written or set.
+
+        Raises:
+            InputError: the text is no such SELECT, or wrong in itself; one line, with the nearest name as a hint.
+        """
+        return self._open_views().select(text, limit)
+
+    def where(self, condition: str) -> list[str]:
+        """The ids of the items that meet a condition such as `color = 'black' AND price < 100`: see `stores.where`.
+
+        Raises:
+            InputError: naming what is wrong with it.
+        """
+        text = items_where(condition, self._open_views(), self.attribute_names())
+        try:
+            return [str(i) for i in self._run(text)["item_id"].to_pylist()]
+        except duckdb.Error as error:
+            message = str(error).split("\n\nLINE ")[0]
+            raise InputError(f"condition {condition!r}: {' '.join(message.split())}") from None
+
+    def attribute_names(self) -> list[str]:
+        """The names of the attributes that some item has a value of, sorted."""
+        if self._names is None:
+            names = self._run("SELECT DISTINCT name FROM latest WHERE value IS NOT NULL ORDER BY name")
+            self._names = [str(name) for name in names["name"].to_pylist()]
+        return self._names
+
+    def describe(self) -> pa.Table:
+        """The views, with the version of the table under each, its rows, and what it shows."""
+        under = {"latest": "attributes"}
+        rows = [
+            {
+                "table": view,
+                "version": self.versions.get(under.get(view, view)),
+                "rows": self._run(f"SELECT count(*) AS n FROM {view}")["n"][0].as_py(),
+                "shows": shows,
+            }
+            for view, shows in VIEWS.items()
+        ]
+        return pa.Table.from_pylist(rows)
+
+    # --- by vector ---
+
+    def search(self, vectors: ArrayLike, k: int, where: str | None = None, index: str = _INDEX) -> list[Hits]:
+        """For each vector, (d,) or (n, d), its k nearest items among those that meet a condition.
+
+        Never fewer than k where k items that have a vector meet it.
+
+        Raises:
+            InputError: a vector or the condition is wrong.
+            StoreError: there is no index of that name.
+        """
+        allowed = None if where is None else self.where(where)
+        return self._open_index(index).search(vectors, k, allowed_ids=allowed)
+
+    def search_text(
+        self, text: str, k: int, where: str | None = None, embedder: Embedder | None = None, index: str = _INDEX
+    ) -> Hits:
+        """The k items nearest to a text. The embedder must be the one that the index was built with.
+
+        Raises:
+            InputError: the text is empty, or as in `search`.
+            StoreError: the embedder is another.
+        """
+        if not text.strip():
+            raise InputError("the text to search for is empty")
+        used = self._embedder(embedder, index)
+        return self.search(used.embed_texts([text]), k, where, index)[0]
+
+    def search_image(
+        self, path: str | Path, k: int, where: str | None = None, embedder: Embedder | None = None, index: str = _INDEX
+    ) -> Hits:
+        """The k items nearest to a picture file. The embedder must be the one that the index was built with.
+
+        Raises:
+            PictureError: the picture cannot be read.
+            StoreError: the embedder is another.
+        """
+        from lore_mm.images import load_picture
+
+        picture = load_picture(str(path))
+        used = self._embedder(embedder, index)
+        return self.search(used.embed_images([picture.image]), k, where, index)[0]
+
+    def lag(self, index: str = _INDEX) -> str | None:
+        """In one line, how an index differs from this snapshot; None where they are in step."""
+        manifest = self._open_index(index).manifest
+        built, pinned = manifest.get("table_version"), self.versions.get("embeddings")
+        if built == pinned:
+            return None
+        return f"the index {index} is of version {built} of the embeddings, the snapshot of {pinned}: run `lore embed`"
+
+    # --- opening ---
+
+    def _fitting_view(self) -> OnlineView | None:
+        if self.store.folder is None:
+            return None
+        try:
+            view = open_online(self.store)
+        except StoreError:
+            return None  # none, or none that can be used: the tables say the same
+        return view if view.versions == {t: v for t, v in self.versions.items() if t in SOURCES} else None
+
+    def _open_views(self) -> Views:
+        if self._views is None:
+            self._views = Views(self.store, self.versions)
+        return self._views
+
+    def _run(self, text: str) -> pa.Table:
+        return self._open_views().run(text)
+
+    def _open_index(self, name: str) -> VectorIndex:
+        if name not in self._indexes:
+            from stores.vectors import open_index
+
+            if self.store.folder is None:
+                raise StoreError(f"vector search needs a store in a local folder, not {self.store.uri}")
+            if not name.replace("-", "_").isidentifier():
+                raise InputError(f"{name!r} is no name of an index")
+            self._indexes[name] = open_index(self.store.folder / "vectors" / name)
+        return self._indexes[name]
+
+    def _embedder(self, embedder: Embedder | None, index: str) -> Embedder:
+        if embedder is None:
+            from lore_mm.models import open_embedder
+
+            embedder = open_embedder()
+        manifest = self._open_index(index).manifest
+        for key, mine in (("model", embedder.name), ("model_sha", embedder.sha)):
+            if manifest.get(key) not in (None, mine):
+                raise StoreError(
+                    f"the index {index} was built with {key} {manifest[key]!r}, not {mine!r}:"
+                    " search with that embedder, or build it again with `lore embed`"
+                )
+        return embedder
+
+
+def main(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID …", help="Items by id.", show_default=False)] = None,
+    sql: Annotated[str | None, typer.Option(help="One SELECT over the tables that --tables lists.")] = None,
+    text: Annotated[str | None, typer.Option(help="The items nearest to these words.")] = None,
+    image: Annotated[Path | None, typer.Option(help="The items nearest to this picture file.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Only items that meet this condition, alone or with --text or --image.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many of the nearest.", min=1)] = 10,
+    tables: Annotated[bool, typer.Option("--tables", help="List what can be asked, with counts.")] = False,
+    limit: Annotated[int | None, typer.Option(help="At most so many rows of --sql or --where.", min=1)] = None,
+    format: Annotated[str | None, typer.Option(help="table, jsonl, csv or parquet.", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file; its ending names the format.")
+    ] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="JSON lines, on a terminal too.")] = False,
+    embedder: Annotated[str | None, typer.Option(help="The model of --text and --image, by address.")] = None,
+    index: Annotated[str, typer.Option(help="The vector index to search.")] = _INDEX,
+    store: Annotated[str | None, typer.Option(help="The store; see `lore --help` for the default.")] = None,
+) -> None:
+    """Fetch features by id, by SQL, or the items nearest to a text or a picture, all at one snapshot.
+
+    An attribute can be used in a condition by its name: `color = 'black'` asks whether any of an item's colours is
+    black, `color <> 'black'` whether none is; numbers are in the base unit (cm, g, ml, W …).
+
+      lore query laptop
+
+      lore query --sql "SELECT name, value, count(*) AS n FROM latest GROUP BY ALL ORDER BY n DESC" --limit 20
+
+      lore query --text "red shoes" --where "price < 100 AND color = 'red'" -k 5
+
+      lore query --where "material = 'leather'" --output leather.csv
+
+    Exit code 1 where an id is not there; the others are printed all the same.
+    """
+    asked = [bool(ids), sql is not None, text is not None, image is not None, tables]
+    if sum(asked) > 1 or not (any(asked) or where is not None) or (where is not None and (ids or sql or tables)):
+        raise InputError(
+            "ask one thing: ids, --sql, --text, --image, --where or --tables (--where goes with --text and --image too)"
+        )
+    chosen = choose_format(format, output, json_lines)
+    snapshot = Snapshot(open_store(store or default_store()))
+    if ids:
+        _answer_ids(snapshot, ids, chosen, output)
+        return
+    if tables:
+        answer = snapshot.describe()
+    elif sql is not None:
+        answer = snapshot.sql(sql, limit)
+    elif text is None and image is None:
+        answer = _item_rows(snapshot, [(i, None) for i in snapshot.where(str(where))[:limit]])
+    else:
+        answer = _nearest_rows(snapshot, text, image, k, where, embedder, index)
+    write_rows(answer, chosen, output)
+
+
+def _answer_ids(snapshot: Snapshot, ids: Sequence[str], format: Format, output: Path | None) -> None:
+    found = snapshot.get(ids)
+    there = [one for one in found if one is not None]
+    if format == "table":
+        show_features(there)
+    else:
+        write_rows(features_rows(there), format, output)
+    missing = [i for i, one in zip(ids, found, strict=True) if one is None]
+    for item_id in missing:
+        say(f"error: {snapshot.why_missing(item_id)}")
+    if missing:
+        raise typer.Exit(1)
+
+
+def _nearest_rows(
+    snapshot: Snapshot, text: str | None, image: Path | None, k: int, where: str | None, address: str | None, index: str
+) -> pa.Table:
+    from lore_mm.models import DEFAULT_EMBEDDER, open_embedder
+
+    behind = snapshot.lag(index)  # and where there is no index, this says so before a model is opened
+    embedder = open_embedder(address or DEFAULT_EMBEDDER)
+    if behind:
+        say(behind)
+    if text is not None:
+        hits = snapshot.search_text(text, k, where, embedder, index)
+    else:
+        hits = snapshot.search_image(str(image), k, where, embedder, index)
+    return _item_rows(snapshot, list(hits))
+
+
+def _item_rows(snapshot: Snapshot, hits: Sequence[tuple[str, float | None]]) -> pa.Table:
+    """Ids with what a person knows them by, in the given order; without the similarity where there is none."""
+    items = snapshot.get([i for i, _ in hits])
+    rows = pa.table(
+        {
+            "item_id": pa.array([i for i, _ in hits], pa.string()),
+            "similarity": pa.array([None if s is None else round(s, 4) for _, s in hits], pa.float64()),
+            "title": pa.array([one.item.title if one else None for one in items], pa.string()),
+            "brand": pa.array([one.item.brand if one else None for one in items], pa.string()),
+            "price": pa.array([one.item.price if one else None for one in items], pa.float64()),
+            "currency": pa.array([one.item.currency if one else None for one in items], pa.string()),
+        }
+    )
+    return rows if any(s is not None for _, s in hits) else rows.drop_columns(["similarity"])
+
+
+if __name__ == "__main__":
+    run(command_app(main, "python -m stores.query"))
