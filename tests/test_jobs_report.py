@@ -11,14 +11,17 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import jobs.report
 from jobs.report import main, render, write_report
 from jobs.report_cards import build_card, clip, source_mark, thumbnail
 from jobs.report_data import gather
@@ -40,6 +43,7 @@ from lore_mm.types import (
 )
 from stores.features import FeatureStore, open_store
 
+TEMPLATES = Path(jobs.report.__file__).parent / "templates"
 ATTACK = "<script>window.pwned=1</script><img src=x onerror='window.pwned=2'>\"><svg onload=window.pwned=3>"
 LONG = "x" * 9000
 DONE = Provenance("run-1", "merge 1", "input", "5e77" * 16)
@@ -329,6 +333,54 @@ def test_command_writes_and_refuses(store, tmp_path):
     (tmp_path / "e.jsonl").write_text("{broken")
     with pytest.raises(InputError, match=r"e\.jsonl: not JSON lines"):
         main(store=store.uri, output=tmp_path / "r.html", evaluation=tmp_path / "e.jsonl")
+
+
+# --- its colours ---
+
+# Sight without one kind of cone, over linear RGB: Machado, Oliveira and Fernandes (2009), severity 1.
+SIGHT = {
+    "all cones": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+def palette(scheme: str) -> dict[str, np.ndarray]:
+    """The colour variables of the style sheet as linear RGB in [0, 1]."""
+    light, _, rest = (TEMPLATES / "report.css").read_text().partition("@media (prefers-color-scheme: dark)")
+    found = dict(re.findall(r"--([\w-]+): #([0-9a-f]{6})", light.split("}")[0]))
+    if scheme == "dark":
+        found |= dict(re.findall(r"--([\w-]+): #([0-9a-f]{6})", rest.split("}")[0]))
+    coded = {name: np.array([int(value[i : i + 2], 16) for i in (0, 2, 4)]) / 255 for name, value in found.items()}
+    return {n: np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) for n, c in coded.items()}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_the_contrast_that_reading_needs(scheme):
+    colors = palette(scheme)
+    light = {name: float(color @ [0.2126, 0.7152, 0.0722]) for name, color in colors.items()}
+    pairs = [(ink, ground) for ink in ("ink", "quiet", "accent", "bad") for ground in ("paper", "card", "soft")]
+    pairs += [(f"{grade}-ink", grade) for grade in ("L1", "L2", "L3", "L4", "none")] + [
+        ("paper", "accent"),
+        ("ink", "mark"),
+    ]
+    for ink, ground in pairs:
+        high, low = sorted((light[ink], light[ground]), reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, ground)  # WCAG 2.2, success criterion 1.4.3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("sight", SIGHT)
+def test_grades_differ_for_every_kind_of_sight(scheme, sight):
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    lab = {}
+    for grade in ("L1", "L2", "L3", "L4", "none"):
+        seen = np.clip(np.array(SIGHT[sight]) @ palette(scheme)[grade], 0, 1)
+        x, y, z = np.cbrt(np.array(to_xyz) @ seen / [0.9505, 1.0, 1.089])  # none is near black, where CIELAB bends
+        lab[grade] = np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+    for one, other in combinations(lab, 2):
+        assert np.linalg.norm(lab[one] - lab[other]) > 15, (one, other)  # ΔE*ab; about 2 is just noticeable
 
 
 # --- the page in a browser ---
