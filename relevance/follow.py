@@ -107,19 +107,23 @@ class Follower:
         asked = {step.demand.dimension for step in steps}
         legs = []
         for dimension, values, relation in (("audience", _NICHE, "niche"), ("special", _SECOND_RATE, "second_rate")):
-            if dimension in asked:
+            if dimension in asked or (dimension == "audience" and self._is_of_a_group(view)):
                 continue
             found = _first(view, dimension, values)
             if found:
                 legs.append(_unasked_leg(dimension, relation, found))
         return legs
 
+    def _is_of_a_group(self, view: ItemView) -> bool:
+        kinds = [f.value for f in view.categories if f.value in self.knowledge.categories]
+        return any(_OF_THE_GROUP.intersection((kind, *self.knowledge.ancestors(kind))) for kind in kinds)
 
-# Groups that a plain query does not mean, and states that it does not want (LORE §10.3, niche scene).
-_NICHE = frozenset(
-    "baby babies infant toddler kids child children boys girls pets pet dogs dog cats cat maternity seniors".split()
-)
-_SECOND_RATE = frozenset("used second-hand refurbished open-box sample refill near-expiry flawed".split())
+
+# Groups that a plain query does not mean, and states that it does not want (LORE §10.3, niche scene). Things whose main
+# users are the group anyway are not special for being made for it.
+_NICHE = frozenset("baby toddlers preschoolers kids boys girls maternity seniors dogs cats birds horses".split())
+_OF_THE_GROUP = frozenset("baby_product toy pet_supplies school_bag".split())
+_SECOND_RATE = frozenset("used refurbished open-box sample near-expiry".split())
 
 
 def _first(view: ItemView, dimension: str, values: frozenset[str]) -> Found | None:
