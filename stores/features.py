@@ -266,7 +266,7 @@ class FeatureStore:
             delta = DeltaTable(address, version=version, storage_options=self._options)
         except TableNotFoundError:
             return None
-        except (DeltaError, OSError) as error:
+        except (DeltaError, OSError, OverflowError) as error:  # a negative version overflows
             if version is not None and (present := self._open(table)) and not 0 <= version <= present.version():
                 raise StoreError(f"table {table} has versions 0 to {present.version()}, not {version}") from None
             raise StoreError(f"cannot read table {table} in {self.uri}: {_one_line(error)}") from None
