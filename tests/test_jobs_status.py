@@ -1,0 +1,141 @@
+"""`lore status`: tables, indexes, runs and what finishes them, failed rows by reason."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from jobs import status
+from jobs.spine import run_job
+from jobs.status import error_classes, status_of
+from lore_mm.console import command_app, run
+from stores.features import open_store
+
+_spec = importlib.util.spec_from_file_location("scripted_job", Path(__file__).with_name("scripted_job.py"))
+scripted_job = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(scripted_job)
+Work, queries = scripted_job.ScriptedWork, scripted_job.queries
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = open_store(tmp_path / "store", create=True)
+    store.append("queries", queries({f"q{i}": f"text {i}" for i in range(10)}))
+    return store
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def half_done(store, **kind):
+    work = Work(store, **kind)
+    process = work.process
+
+    def interrupted(rows, loaded):
+        if work.batches:
+            raise Interrupted
+        return process(rows, loaded)
+
+    work.process = interrupted
+    with pytest.raises(Interrupted):
+        run_job(store, work, batch_rows=4, new_run=True)
+
+
+def test_counts_add_up(store):
+    run_job(store, Work(store, bad=["q1", "q2"]))
+    store.append("queries", queries({"q1": "better"}))
+    run_job(store, Work(store))
+    found = status_of(store)
+    demands = next(t for t in found.tables if t.table == "demands")
+    assert (demands.n_rows, demands.n_newest, demands.n_failed) == (11, 10, 1)
+    assert [(r.n_in, r.n_ok, r.n_failed, r.n_skipped, r.state) for r in found.runs] == [
+        (10, 8, 2, 0, "finished"),
+        (10, 1, 0, 9, "finished"),
+    ]
+    (error,) = found.errors
+    assert (error.table, error.n, error.key, error.example) == ("demands", 1, "q2", "ValueError: no voice for q2")
+
+
+def test_unfinished_and_given_up_runs(store):
+    half_done(store, voice="one")
+    half_done(store, voice="two")
+    given_up, unfinished = status_of(store).runs
+    assert (given_up.state, given_up.command) == ("given up", "")
+    assert (unfinished.state, unfinished.done_up_to, unfinished.n_in) == ("unfinished", 4, None)
+    assert "pytest" in unfinished.command  # what started this process
+    run_job(store, Work(store, voice="two"), batch_rows=4)
+    assert [(r.state, r.resumed) for r in status_of(store).runs] == [("given up", 0), ("finished", 1)]
+    assert len(status_of(store, last=1).runs) == 1
+
+
+def test_errors_of_one_kind_are_one_class():
+    rows = pl.DataFrame(
+        {
+            "item_id": ["a", "b", "c", "d", "e"],
+            "error": [
+                "image:0: x/1.jpg: no such file in /home/me/shop",
+                "image:2: y.png: no such file in /srv/x",
+                "ValueError: 'red' is 12.5 too red",
+                "ValueError: 'blue' is 3 too red",
+                None,
+            ],
+        }
+    )
+    found = [(e.n, e.error, e.key) for e in error_classes("attributes", rows, ["item_id"])]
+    assert found == [
+        (2, "image: no such file in …", "a"),
+        (2, "ValueError: '…' is # too red", "c"),
+        (1, "no reason was kept", "e"),
+    ]
+
+
+def test_an_index_that_lags_is_stale(store):
+    store.append("labels", store_labels())
+    folder = store.folder / "vectors" / "items" / "v-1"
+    folder.mkdir(parents=True)
+    manifest = {"n": 3, "model": "m", "table": "labels", "table_version": store.version("labels")}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder.parent / "current").write_text("v-1\n")
+    assert [(i.index, i.n, i.stale) for i in status_of(store).indexes] == [("items", 3, False)]
+    store.append("labels", store_labels("q2"))
+    assert [i.stale for i in status_of(store).indexes] == [True]
+    (folder / "manifest.json").write_text("{")
+    assert [(i.model, i.stale) for i in status_of(store).indexes] == [("unreadable", True)]
+
+
+def store_labels(query_id="q1"):
+    from lore_mm.tables import LABELS
+
+    row = {"query_id": query_id, "item_id": "i", "grade": "L1"}
+    return pl.DataFrame([row | {"reason": None}], schema=dict.fromkeys(LABELS.names, pl.String)).to_arrow().cast(LABELS)
+
+
+def test_the_command_prints_json_lines_in_a_pipe(store, capsys):
+    run_job(store, Work(store, bad=["q1"]))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as done:
+        run(command_app(status.main, "lore status"), ["--store", store.uri])
+    assert done.value.code == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["kind"] for line in lines] == ["table", "table", "table", "run", "error"]
+    assert [line["table"] for line in lines[:3]] == ["queries", "demands", "runs"]
+    assert lines[3]["n_ok"] == 9
+
+
+def test_the_command_shows_tables_to_people(store, capsys, monkeypatch):
+    half_done(store)
+    monkeypatch.setattr(status, "for_people", lambda json: True)
+    status.main(store=store.uri, last=10)
+    out = capsys.readouterr().out
+    assert f"store {store.uri}" in out.replace("\n", "")
+    assert "is not finished (4 rows are behind it); finish it: python" in " ".join(out.split())
+
+
+def test_no_store_is_an_error(tmp_path, capsys):
+    with pytest.raises(SystemExit) as wrong:
+        run(command_app(status.main, "lore status"), ["--store", str(tmp_path)])
+    assert wrong.value.code == 1
+    assert "no store at" in capsys.readouterr().err
