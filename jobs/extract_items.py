@@ -27,7 +27,7 @@ from lore_mm.errors import InputError, nearest
 from lore_mm.fingerprint import sha_of
 from lore_mm.images import PicturePolicy
 from lore_mm.knowledge import Knowledge, load_knowledge
-from lore_mm.models import DEFAULT_EMBEDDER, open_embedder
+from lore_mm.models import DEFAULT_EMBEDDER, Embedder, open_embedder
 from lore_mm.rows import attributes_table
 from lore_mm.schema import Schemas, load_schemas
 from lore_mm.types import Provenance
@@ -98,11 +98,14 @@ def _row(item_id: str, name: str, extraction: Extraction, settings_sha: str) -> 
     }
 
 
-def open_extractors(names: Sequence[str], embedder: str, knowledge: Knowledge, schemas: Schemas) -> list[Extractor]:
+def open_extractors(
+    names: Sequence[str], embedder: str | Embedder, knowledge: Knowledge, schemas: Schemas
+) -> list[Extractor]:
     """The extractors of these names, in the order they run; the embedder is opened only where one needs it.
 
     Raises:
-        InputError: an unknown name. ModelError, MissingExtraError: the embedder cannot be opened.
+        InputError: an unknown name.
+        ModelError, MissingExtraError: the embedder cannot be opened.
     """
     for name in names:
         if name not in EXTRACTORS:
@@ -119,7 +122,8 @@ def open_extractors(names: Sequence[str], embedder: str, knowledge: Knowledge, s
     if "zero_shot" in names:
         from extractors.zero_shot import ZeroShot
 
-        found.append(ZeroShot(open_embedder(embedder), schemas, knowledge))
+        model = open_embedder(embedder) if isinstance(embedder, str) else embedder
+        found.append(ZeroShot(model, schemas, knowledge))
     if not found:
         raise InputError(f"no extractors named; legal: {', '.join(EXTRACTORS)}")
     return found
@@ -129,7 +133,7 @@ def extract_items(
     store: FeatureStore,
     *,
     extractors: Sequence[str] = EXTRACTORS,
-    embedder: str = DEFAULT_EMBEDDER,
+    embedder: str | Embedder = DEFAULT_EMBEDDER,
     policy: PicturePolicy | None = None,
     schemas: Sequence[Path] = (),
     knowledge: Sequence[Path] = (),
