@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 from PIL.Image import Image
 
-from lore_mm.errors import PictureError
+from lore_mm.errors import PictureError, StoreError
 from lore_mm.fingerprint import sha_of, sha_of_bytes
 from lore_mm.images import PicturePolicy, decode_picture, read_picture
 from lore_mm.rows import item_from_row
@@ -64,6 +64,8 @@ class ItemInput:
 
     def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
         """The newest row of each item, in the order they were committed."""
+        if "items" not in versions:
+            raise StoreError(f"no items in {self.store.uri} yet: lore ingest PATH")
         return self.store.batches("items", columns, versions["items"], rows, latest=True)
 
     def input_shas(self, rows: pa.Table) -> list[str]:

@@ -66,6 +66,8 @@ class JudgePairs:
 
     def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
         """The pairs as they were given; items and demands are looked up at the pinned versions."""
+        if "items" not in versions:
+            raise StoreError(f"no items in {self.store.uri} yet: lore ingest PATH")
         if self._snapshot is None or self._snapshot.versions != dict(versions):
             self._snapshot = Snapshot(self.store, versions)
             self._demands = self._understood(versions.get("demands"))

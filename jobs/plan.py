@@ -136,17 +136,19 @@ def make_plan(
         PlanError: an unfinished run had other settings, and `new_run` was not asked for; the text names what changed.
     """
     settings = json.loads(json.dumps(dict(settings), allow_nan=False))  # as it will be read back
-    before = None if new_run else unfinished(store, job, table)
-    if before is not None:
-        if differences := changes(before.plan.settings, settings):
-            raise PlanError(
-                f"an unfinished run of {job} ({before.plan.run_id}, started {before.started_at:%Y-%m-%d %H:%M:%S} UTC) "
-                f"had other settings: {'; '.join(differences)}. Finish it with those, or start another with --new-run"
-            )
-        return before.plan, True
     inputs = {name: version for name in reads if (version := store.version(name)) is not None}
-    run_id = f"{job}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    return Plan(job, table, settings, inputs, store.version(table), run_id), False
+    # before the runs are read: what a run had committed by now, it had announced before, and is seen below
+    base = store.version(table)
+    before = None if new_run else unfinished(store, job, table)
+    if before is None:
+        run_id = f"{job}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        return Plan(job, table, settings, inputs, base, run_id), False
+    if differences := changes(before.plan.settings, settings):
+        raise PlanError(
+            f"an unfinished run of {job} ({before.plan.run_id}, started {before.started_at:%Y-%m-%d %H:%M:%S} UTC) "
+            f"had other settings: {'; '.join(differences)}. Finish it with those, or start another with --new-run"
+        )
+    return before.plan, True
 
 
 def changes(old: object, new: object, path: str = "") -> list[str]:

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.plan import Counts, Plan, make_plan, write_event
+from jobs.plan import Counts, Plan, make_plan, read_runs, write_event
 from jobs.standing import Standing, hashes, hashes_of, newest, sampled, slices, standing_in
 from lore_mm.console import progress, say
 from lore_mm.errors import ConfigError, InputError, MissingExtraError, ModelError, PlanError, StoreError
@@ -206,7 +206,9 @@ def _count_committed(
     counts = Counts()
     if done < 0:
         return counts
-    mine = standing_in(store, work.table, work.key, work.verdict, store.version(work.table), plan.run_id)
+    # starts at the very same moment make the same plan under several names
+    runs = {run.plan.run_id for run in read_runs(store, plan.job) if run.plan.fingerprint == plan.fingerprint}
+    mine = standing_in(store, work.table, work.key, work.verdict, store.version(work.table), runs)
     for number, rows in cut:
         keys = hashes(rows, work.key)
         at, before = mine.find(keys), standing.find(keys)

@@ -7,7 +7,7 @@ collide is about n² / 2⁶⁵: 3e-8 for a million, 3e-4 for a hundred million. 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -70,23 +70,23 @@ def standing_in(
     key: Sequence[str],
     verdict: Mapping[str, str],
     version: int | None,
-    run_id: str | None = None,
+    run_ids: Collection[str] | None = None,
 ) -> Standing:
     """What stands in a table at a version, of the rows that `verdict` names (column → value).
 
-    The newest row of each key; with `run_id`, the rows that this run has made, which are one a key.
+    The newest row of each key; with `run_ids`, the rows that these runs have made, which are one a key.
     """
     parts: list[tuple[Hashes, Hashes, Hashes, NDArray[np.bool_]]] = []
     made_at: list[datetime] = []
     columns = list(dict.fromkeys([*key, *verdict, "status", "provenance"]))
     batches: Iterator[pa.RecordBatch] = iter(())
     if version is not None:
-        batches = store.batches(table, columns, version, _READ_ROWS, latest=run_id is None)
+        batches = store.batches(table, columns, version, _READ_ROWS, latest=run_ids is None)
     for batch in batches:
         for column, value in verdict.items():
             batch = batch.filter(pc.equal(batch.column(column), pa.scalar(value)))
-        if run_id is not None:
-            batch = batch.filter(pc.equal(_array(batch, "provenance.run_id"), pa.scalar(run_id)))
+        if run_ids is not None:
+            batch = batch.filter(pc.is_in(_array(batch, "provenance.run_id"), pa.array(sorted(run_ids), pa.string())))
         if batch.num_rows:
             ok = pc.equal(batch.column("status"), pa.scalar("ok")).to_numpy(zero_copy_only=False)
             made_from = [hashes(batch, [f"provenance.{sha}"]) for sha in ("input_sha", "settings_sha")]

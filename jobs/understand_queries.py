@@ -14,6 +14,7 @@ from jobs.plan import Counts
 from jobs.spine import run_job
 from lore_mm.config import default_store
 from lore_mm.console import command_app, run
+from lore_mm.errors import StoreError
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.rows import demands_table
@@ -39,6 +40,8 @@ class UnderstandQueries:
 
     def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
         """The newest row of each query."""
+        if "queries" not in versions:
+            raise StoreError(f"no queries in {self.store.uri} yet: lore ingest --queries FILE")
         return self.store.batches("queries", columns, versions["queries"], rows, latest=True)
 
     def input_shas(self, rows: pa.Table) -> list[str]:

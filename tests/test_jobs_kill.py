@@ -108,6 +108,17 @@ def test_killed_from_outside_at_any_time(address):
     check(address, kills)
 
 
+def test_several_at_once(address):
+    """The same command four times at the same moment, one of them killed: still each row once."""
+    starts = [start(address, "process", 3), *(start(address) for _ in range(3))]
+    for process in starts:
+        process.communicate(timeout=60)
+    assert [p.returncode for p in starts][1:] == [0, 0, 0]
+    finish(address)
+    rows = open_store(address).scan("demands").collect()
+    assert rows["query_id"].to_list() == [f"q{i:03}" for i in range(N)]
+
+
 def test_what_a_killed_run_leaves_is_seen_as_unfinished(address):
     start(address, "committed", 3).communicate(timeout=60)
     (run,) = read_runs(open_store(address))

@@ -287,8 +287,8 @@ def test_rows_lost_from_the_store_are_noticed(store, monkeypatch):
         run_job(store, interrupt(Work(store), 3), batch_rows=4)
     real = standing.standing_in
 
-    def forgetful(store, table, key, verdict, version, run_id=None):
-        found = real(store, table, key, verdict, version, run_id)
+    def forgetful(store, table, key, verdict, version, run_ids=None):
+        found = real(store, table, key, verdict, version, run_ids)
         return standing.Standing(*(a[1:] for a in (found.keys, found.inputs, found.settings, found.ok)))
 
     monkeypatch.setattr(spine, "standing_in", forgetful)
