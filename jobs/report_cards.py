@@ -16,6 +16,7 @@ from typing import Any
 from lore_mm.errors import PictureError
 from lore_mm.images import PicturePolicy, load_picture
 from lore_mm.knowledge import load_knowledge
+from lore_mm.schema import load_dimensions
 
 __all__ = [
     "SMALL_PX",
@@ -75,7 +76,7 @@ class Swatch:
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """All values of one attribute. `status`: value | conflict | failed."""
+    """All values of one attribute, colours by falling share. `status`: value | conflict | failed."""
 
     number: int  # of the chip on its card, from 1: what parts of the text refer to
     name: str
@@ -106,7 +107,6 @@ class Card:
     title: tuple[Part, ...]
     description: tuple[Part, ...]
     category: str | None
-    brand: str | None
     price: str | None
     picture: str | None  # data URI
     picture_error: str | None
@@ -170,8 +170,9 @@ def build_card(row: Mapping[str, Any], extractions: Mapping[str, Mapping[str, An
     verdicts = [extractions["merge"]] if "merge" in extractions else list(extractions.values())
     attributes = [a for verdict in verdicts for a in verdict["attributes"] or ()]
     title, text = row["title"] or "", row["description"] or ""
+    order = {dimension: i for i, dimension in enumerate(load_dimensions())}
     by_name: dict[str, list[Mapping[str, Any]]] = {}
-    for attribute in attributes:
+    for attribute in sorted(attributes, key=lambda a: order.get(a["dimension"], len(order))):
         if attribute["status"] in ("value", "conflict", "failed"):
             by_name.setdefault(attribute["name"] or "", []).append(attribute)
     chips = [_chip(i, name, found, title, text) for i, (name, found) in enumerate(by_name.items(), 1)]
@@ -181,8 +182,7 @@ def build_card(row: Mapping[str, Any], extractions: Mapping[str, Mapping[str, An
         item_id=row["item_id"],
         title=_marked(title, _LONGEST_TITLE, by_name, "title"),
         description=_marked(text, _LONGEST_TEXT, by_name, "text"),
-        category=next((v["category"] for v in verdicts if v["category"]), None) or row["category"],
-        brand=row["brand"],
+        category=clip(row["category"], 120) if row["category"] else None,
         price=None if price is None else f"{price:,.2f} {clip(row['currency'] or '', 8)}".strip(),
         picture=picture,
         picture_error=picture_error,
@@ -211,7 +211,7 @@ def _chip(number: int, name: str, found: Sequence[Mapping[str, Any]], title: str
     statuses = {a["status"] for a in found}
     evidence = [e for a in found for e in a["evidence"] or ()]
     marks = {mark.kind: mark for mark in (source_mark(e["source"] or "") for e in evidence)}
-    colors = [a for a in found if a["dimension"] == "color" and a["value"]]
+    colors = sorted((a for a in found if a["dimension"] == "color" and a["value"]), key=lambda a: -(a["share"] or 0.0))
     values = [_value(a) for a in found if a["value"]]
     return Chip(
         number=number,

@@ -220,6 +220,7 @@ def test_card_holds_values_conflicts_evidence_and_failures(store):
     assert next(iter(cards)) == "bad"  # failed first
     shoe = cards["shoe"]
     assert shoe.price == "1,299.50 EUR"
+    assert [chip.name for chip in shoe.chips] == ["style", "color", "material"]  # as dimensions.toml has them
     chips = {chip.name: chip for chip in shoe.chips}
     color = chips["color"]
     assert [(s.name, s.percent) for s in color.swatches] == [("red", 62), ("white", 20)]
@@ -236,7 +237,7 @@ def test_card_holds_values_conflicts_evidence_and_failures(store):
     assert chips["style"].derived
     assert shoe.unstated == ("season",)
     assert shoe.errors == ("zero_shot: the model said nothing",)
-    assert [(p.text, p.chips) for p in shoe.title] == [("Red", (1,)), (" running shoe", ())]
+    assert [(p.text, p.chips) for p in shoe.title] == [("Red", (2,)), (" running shoe", ())]
     assert cards["bad"].status == "failed"
     assert cards["bad"].errors == ("price: 'NaN' is not a number", "merge: failed at ingest")
 
@@ -486,7 +487,7 @@ def test_browser_keyboard_opens_evidence_and_lights_up_the_words(browser, page):
     assert chip.get_attribute("open") == ""
     assert "title" in chip.locator(".evidence").inner_text()
     tab.keyboard.press("Tab")
-    assert tab.evaluate("document.activeElement.closest('.chip').dataset.chip") == "2"
+    assert tab.evaluate("document.activeElement.closest('.chip').dataset.chip") == "3"
     tab.close()
 
 
