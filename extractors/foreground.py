@@ -18,6 +18,7 @@ from lore_mm.cielab import srgb_to_lab
 __all__ = ["Foreground", "find_foreground", "thumbnail"]
 
 PLAIN = 0.6  # share of the border that one smooth colour must explain for a background to be plain
+COLOURED = 8.0  # chroma C*ab above which a background has a hue
 LEAST = 0.004  # a foreground below this share of the picture is no foreground
 _SIDE = 96  # pixels of the longer side that are looked at
 
@@ -56,14 +57,20 @@ def find_foreground(rgb: NDArray[np.uint8], lab: NDArray[np.float64] | None = No
     if min(height, width) < 8:
         return Foreground(np.ones((height, width)), 0.3, False)
     border = _border(height, width)
-    distance, inliers, spread = _distance_from_background(lab, border)
-    if inliers >= PLAIN:
-        background = _connected(distance <= spread, border)
-        weights = (~background).astype(np.float64)
-        if weights.mean() >= LEAST:
-            return Foreground(weights, _certainty(inliers, weights), True)
-        return Foreground(np.ones((height, width)), 0.4, False)  # one colour all over: a close-up, or nothing there
-    return Foreground(_salience(rgb, border), 0.45, False)
+    fit = _fit_background(lab, border, border)
+    if fit.share < PLAIN:
+        return Foreground(_salience(rgb, border), 0.45, False)
+    alike = _alike(lab, fit)
+    background = _connected(alike, border)
+    if np.hypot(*np.median(fit.plane[border], axis=0)[1:]) > COLOURED:
+        background = alike  # enclosed by the product it is still not the product; white may well be
+    floor = _fit_background(lab, border, border & ~background)
+    if floor.share >= PLAIN and _holds_corner(border & ~background):
+        background |= _connected(_alike(lab, floor), border & ~background)
+    weights = (~background).astype(np.float64)
+    if weights.mean() >= LEAST:
+        return Foreground(weights, _certainty(fit.share, weights), True)
+    return Foreground(np.ones((height, width)), 0.4, False)  # one colour all over: a close-up, or nothing there
 
 
 def _certainty(inliers: float, weights: NDArray[np.float64]) -> float:
@@ -82,31 +89,57 @@ def _border(height: int, width: int) -> NDArray[np.bool_]:
     return mask
 
 
-def _distance_from_background(
-    lab: NDArray[np.float64], border: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], float, float]:
-    """Each pixel's distance from a background that changes linearly over the picture (CIE76, ΔE*ab).
+@dataclass(frozen=True, slots=True)
+class _Background:
+    """A background whose colour changes linearly over the picture."""
 
-    The plane is fitted by least squares to the border pixels near their median, then once more to those near the first
-    plane: a product that is cut off by the border does not bend it. Returns the distances (h, w), the share of the
-    border that lies on the plane, and the distance up to which a pixel is background.
+    plane: NDArray[np.float64]  # its colour at each pixel, (h, w, 3) in CIELAB
+    share: float  # of the border it explains
+    spread: float  # the distance (ΔE*ab) up to which a pixel belongs to it
+
+
+def _fit_background(lab: NDArray[np.float64], border: NDArray[np.bool_], on: NDArray[np.bool_]) -> _Background:
+    """Fit the background to the border pixels `on`; share 0 where there are too few of them (under 12 %).
+
+    The plane is fitted by least squares to the pixels near their median, then once more to those near the first plane:
+    a product that is cut off by the border does not bend it.
     """
     height, width = border.shape
+    if on.sum() < max(12.0, 0.12 * border.sum()):
+        return _Background(lab, 0.0, 0.0)
     y, x = np.mgrid[0:height, 0:width]
     design = np.stack([np.ones_like(x), x / width - 0.5, y / height - 0.5], axis=-1).astype(np.float64)  # (h, w, 3)
-    at, colours = design[border], lab[border]
+    at, colours = design[on], lab[on]
     near = np.linalg.norm(colours - np.median(colours, axis=0), axis=1) < 20
-    plane = np.zeros((3, 3))
-    plane[0] = np.median(colours, axis=0)
+    slopes = np.zeros((3, 3))
+    slopes[0] = np.median(colours, axis=0)
     for limit in (12.0, 8.0):
         if near.sum() < 12:
             break
-        plane = np.linalg.lstsq(at[near], colours[near], rcond=None)[0]
-        near = np.linalg.norm(colours - at @ plane, axis=1) < limit
-    residual = np.linalg.norm(colours - at @ plane, axis=1)
+        slopes = np.linalg.lstsq(at[near], colours[near], rcond=None)[0]
+        near = np.linalg.norm(colours - at @ slopes, axis=1) < limit
+    residual = np.linalg.norm(colours - at @ slopes, axis=1)
     on_plane = residual < 8
     spread = float(np.clip(2.5 + 1.5 * np.quantile(residual[on_plane], 0.95), 3, 12)) if on_plane.any() else 3.0
-    return np.linalg.norm(lab - design @ plane, axis=-1), float(on_plane.mean()), spread
+    return _Background(design @ slopes, float(on_plane.mean()), spread)
+
+
+def _alike(lab: NDArray[np.float64], fit: _Background) -> NDArray[np.bool_]:
+    """The pixels that have the background's colour, or, where it is coloured, lie in its shadow.
+
+    A shadow dims light and keeps its hue: lightness and chroma fall together. On grey it looks like a grey thing.
+    """
+    alike = np.linalg.norm(lab - fit.plane, axis=-1) <= fit.spread
+    chroma = np.hypot(fit.plane[..., 1], fit.plane[..., 2])
+    dimmed = np.clip(lab[..., 0] / np.maximum(fit.plane[..., 0], 1.0), 0.0, 1.0)
+    off = np.hypot(lab[..., 1] - dimmed * fit.plane[..., 1], lab[..., 2] - dimmed * fit.plane[..., 2])
+    shadow = (chroma > COLOURED) & (dimmed > 0.35) & (off < 0.3 * dimmed * chroma)
+    return np.asarray(alike | shadow)
+
+
+def _holds_corner(mask: NDArray[np.bool_]) -> bool:
+    """True where the mask reaches two corners of the picture: a floor does, a thing cut off by the border seldom."""
+    return int(mask[0, 0]) + int(mask[0, -1]) + int(mask[-1, 0]) + int(mask[-1, -1]) >= 2
 
 
 def _connected(alike: NDArray[np.bool_], seeds: NDArray[np.bool_]) -> NDArray[np.bool_]:

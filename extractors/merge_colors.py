@@ -15,7 +15,7 @@ from extractors.claims import CONFLICT, MOST, Claim, group_claims, verdict
 from lore_mm.knowledge import Knowledge
 from lore_mm.types import AttributeValue
 
-__all__ = ["merge_colors"]
+__all__ = ["kin", "merge_colors"]
 
 UNSAID = 0.6  # a colour that only the picture shows may be background: its confidence beside a named one is cut to this
 
@@ -31,7 +31,7 @@ def merge_colors(
     seen = group_claims((v for v in said if v.share is not None), lookup)
     if not seen or not named:
         return _by_share([verdict(c) for c in (*named, *seen)])
-    matches = [[s for s in seen if _kin(c.said.value, s.said.value, knowledge)] for c in named]
+    matches = [[s for s in seen if kin(c.said.value, s.said.value, knowledge)] for c in named]
     if not any(matches):
         return _disagreement(named, seen)
     joined = [_join(c, areas) for c, areas in zip(named, matches, strict=True)]
@@ -68,7 +68,7 @@ def _against(value: AttributeValue, seen: Sequence[Claim]) -> AttributeValue:
     return replace(value, evidence=(*value.evidence, *(e for c in seen for e in c.evidence if e not in known)))
 
 
-def _kin(one: str | None, other: str | None, knowledge: Knowledge) -> bool:
+def kin(one: str | None, other: str | None, knowledge: Knowledge) -> bool:
     """True for colours of one family, or that pass for each other."""
     if one == other:
         return True
