@@ -7,7 +7,7 @@ reads relations between them. This module knows nothing of items, queries or rul
 
 The files, each optional in a user's folder:
 
-    categories.toml   [id] name, terms, parent, generic, similar, accessory_of, department
+    categories.toml   [id] name, terms, parent, generic, similar, accessory_of, part_of, department
     brands.toml       [Name] terms, parent, makes, misspelt, genericized
     series.toml       [Name] terms, brand, category, base
     colors.toml       [name] terms, family, hex, near
@@ -59,6 +59,7 @@ class Category(_Entry):
     )
     similar: tuple[str, ...] = ()  # other kinds of the same function or form: near, not the same
     accessory_of: tuple[str, ...] = ()  # the main things this belongs to or is a part of
+    part_of: tuple[str, ...] = ()  # of these, the ones that come with it inside: they contain what is asked for
     department: str | None = None  # names the attribute schema; inherited from the parent
 
 
@@ -201,6 +202,7 @@ class Knowledge:
             need("categories", c.id, "parent", [c.parent], self.categories)
             need("categories", c.id, "similar", c.similar, self.categories)
             need("categories", c.id, "accessory_of", c.accessory_of, self.categories)
+            need("categories", c.id, "part_of", c.part_of, self.categories)
             seen = {c.id}
             for above in self._walk_up(c.id):
                 if above in seen:
