@@ -10,7 +10,11 @@ from relevance.construct import Step
 from relevance.evidence import Found, ItemView
 from relevance.findings import Finding, best, unstated, wanted
 
-__all__ = ["brand", "category", "category_relation", "model"]
+__all__ = ["CORNER", "brand", "category", "category_relation", "model"]
+
+# A common broad kind makes two kinds related only where it is a corner of the shop: at most so many kinds lie below it.
+# Desks and sofas are furniture (48 kinds); cameras and keyboards are both electronics (130), which says nothing.
+CORNER = 60
 
 
 def category(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
@@ -62,6 +66,8 @@ def category_relation(want: str, have: str, knowledge: Knowledge) -> str:
         return "similar"
     if any(knowledge.is_a(want, main) or knowledge.is_a(main, want) for main in _mains(have, knowledge)):
         return "accessory"
+    if any(knowledge.is_a(have, whole) for k in (want, *_precise_above(want, knowledge)) for whole in table[k].part_of):
+        return "whole"
     if any(knowledge.is_a(have, main) or knowledge.is_a(main, have) for main in _mains(want, knowledge)):
         return "main_of_accessory"
     return _by_common_parent(want, have, knowledge)
@@ -75,19 +81,26 @@ def _by_common_parent(want: str, have: str, knowledge: Knowledge) -> str:
         return "unrelated"
     if not table[common].generic:
         return "sibling"
-    if common in (table[want].parent, table[have].parent) and table[common].parent is not None:
-        return "co_hyponym"
-    return "related"
+    if _breadth(common, knowledge) > CORNER:
+        return "distant"
+    return "co_hyponym" if common in (table[want].parent, table[have].parent) else "related"
+
+
+@lru_cache(maxsize=4096)
+def _breadth(kind: str, knowledge: Knowledge) -> int:
+    """How many kinds lie below one."""
+    return sum(kind in knowledge.ancestors(other) for other in knowledge.categories)
 
 
 def _similar(want: Category, have: Category, knowledge: Knowledge) -> bool:
-    """True where either names the other, or a precise kind above the other, as similar."""
-    wants = {want.id, *_precise_above(want.id, knowledge)}
-    haves = {have.id, *_precise_above(have.id, knowledge)}
+    """True where either, or a precise kind above it, names as similar the other or a kind above the other."""
     table = knowledge.categories
-    return any(haves.intersection(table[w].similar) for w in wants) or any(
-        wants.intersection(table[h].similar) for h in haves
-    )
+
+    def names(one: str, other: str) -> bool:
+        kinds = (one, *_precise_above(one, knowledge))
+        return any(knowledge.is_a(other, s) for kind in kinds for s in table[kind].similar)
+
+    return names(want.id, have.id) or names(have.id, want.id)
 
 
 def _precise_above(kind: str, knowledge: Knowledge) -> list[str]:
@@ -132,6 +145,8 @@ _CATEGORY_REASONS = {
     "related": "asks for {want}; {have} is from the same corner, another thing",
     "accessory": "asks for {want}; {have} is an accessory or part of it",
     "main_of_accessory": "asks for {want}; {have} is the main thing it belongs to",
+    "whole": "asks for {want}; {have} contains one",
+    "distant": "asks for {want}; {have} is from the same wide department, another thing altogether",
     "unrelated": "asks for {want}; {have} has nothing to do with it",
 }
 

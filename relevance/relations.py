@@ -34,8 +34,10 @@ RELATIONS: Mapping[str, str] = MappingProxyType(
         "co_hyponym": "another kind under the same broad kind",
         "similar": "another kind that serves the same purpose",
         "related": "a kind from the same corner of the shop",
+        "distant": "a kind from the same wide department",
         "accessory": "an accessory or part of the demanded thing",
-        "main_of_accessory": "the main thing, where its accessory or part is demanded",
+        "main_of_accessory": "the main thing, where its accessory is demanded",
+        "whole": "a thing that contains the demanded part",
         "unrelated": "a kind that has nothing to do with the demanded one",
         # brand and model
         "brand_child": "a daughter brand of the demanded brand",
@@ -89,8 +91,10 @@ _TREE = (
     "co_hyponym",
     "similar",
     "related",
+    "distant",
     "accessory",
     "main_of_accessory",
+    "whole",
     "unrelated",
 )
 _BRAND = ("brand_child", "brand_parent", "brand_other", "brand_other_trade", "genericized", "compatible")

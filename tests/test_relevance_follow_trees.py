@@ -11,12 +11,14 @@ from relevance.follow import Follower
 from relevance.follow_trees import category_relation
 
 CATEGORIES = [
-    Category(id="electronics", name="electronics", generic=True, department="electronics"),
+    Category(id="electronics", name="electronics", generic=True, parent="goods", department="electronics"),
     Category(id="camera", name="camera", parent="electronics", generic=True, terms=("photo camera",)),
     Category(id="film_camera", name="film camera", parent="camera", similar=("instant_camera",)),
     Category(id="instant_camera", name="instant camera", parent="camera"),
     Category(id="dslr", name="dslr", parent="camera"),
-    Category(id="lens", name="lens", parent="electronics", accessory_of=("camera",)),
+    Category(id="slr_camera", name="slr camera", parent="camera"),
+    Category(id="compact_camera", name="compact camera", parent="camera"),
+    Category(id="lens", name="lens", parent="electronics", accessory_of=("camera",), part_of=("slr_camera",)),
     Category(id="tripod", name="tripod", parent="electronics", accessory_of=("camera",)),
     Category(id="phone", name="phone", parent="electronics", terms=("smartphone",)),
     Category(id="flip_phone", name="flip phone", parent="phone"),
@@ -24,11 +26,17 @@ CATEGORIES = [
     Category(id="phone_case", name="phone case", parent="electronics", accessory_of=("phone",)),
     Category(id="furniture", name="furniture", generic=True),
     Category(id="sofa", name="sofa", parent="furniture", terms=("couch",), similar=("armchair",)),
-    Category(id="armchair", name="armchair", parent="furniture"),
+    Category(id="seating", name="seating", parent="furniture", generic=True),
+    Category(id="armchair", name="armchair", parent="seating"),
+    Category(id="sofa_bench", name="sofa bench", parent="furniture", similar=("seating",)),
+    Category(id="desk", name="desk", parent="furniture"),
     Category(id="corner_sofa", name="corner sofa", parent="sofa"),
     Category(id="shoe", name="shoe", generic=True),
     Category(id="running_shoe", name="running shoe", parent="shoe"),
     Category(id="apple", name="apple"),
+    Category(id="goods", name="goods", generic=True),
+    Category(id="stove", name="stove", parent="goods"),
+    *(Category(id=f"goods_{i}", name=f"goods {i}", parent="goods") for i in range(60)),
 ]
 BRANDS = [
     Brand(name="Nike", makes=("shoe",)),
@@ -83,10 +91,17 @@ def kind(canonical, value=None, role="head", **fields):
         ("dslr", "lens", "accessory"),
         ("lens", "camera", "main_of_accessory"),
         ("lens", "instant_camera", "main_of_accessory"),
-        ("lens", "tripod", "related"),
-        ("phone", "dslr", "related"),
+        ("lens", "compact_camera", "main_of_accessory"),  # it does not come off: no part of it
+        ("lens", "slr_camera", "whole"),
+        ("slr_camera", "lens", "accessory"),
+        ("lens", "tripod", "co_hyponym"),
+        ("flip_phone", "dslr", "related"),  # under one broad kind, at different depths
+        ("phone_case", "lens", "co_hyponym"),
+        ("stove", "lens", "distant"),  # the broad kind above both is too wide to mean anything
         ("phone", "sofa", "unrelated"),
-        ("phone_case", "camera", "related"),
+        ("phone_case", "camera", "co_hyponym"),
+        ("desk", "corner_sofa", "co_hyponym"),
+        ("sofa_bench", "armchair", "similar"),  # similar to a broad kind above it
     ],
 )
 def test_relations_of_kinds(want, have, relation):
