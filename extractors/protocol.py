@@ -45,7 +45,11 @@ class Extractor(Protocol):
 
     name: str  # given, palette, zero_shot …
     needs_pictures: bool
-    sha: str  # identifies code-independent settings: schema, knowledge, model, thresholds
+
+    @property
+    def sha(self) -> str:
+        """Identifies code-independent settings: schema, knowledge, model, thresholds."""
+        ...
 
     def extract(self, inputs: Sequence[ExtractorInput]) -> list[Extraction]:
         """Extract; len(result) == len(inputs)."""
