@@ -49,11 +49,12 @@ class _Pair:
 class JudgePairs:
     """The judge over micro-batches of pairs (see `jobs.spine.Work`)."""
 
-    job, table = "judge_pairs", "judgments"
+    table = "judgments"
     reads: tuple[str, ...] = ("items", "attributes", "demands")
     key: tuple[str, ...] = ("query_id", "item_id")
 
     def __init__(self, store: FeatureStore, judge: Judge, pairs: pa.Table, origin: Mapping[str, Any]) -> None:
+        self.job = f"judge_pairs_of_{origin['from']}"  # an unfinished search does not stand in the way of the labels
         self.store = store
         self.judge = judge
         self.pairs = pairs
