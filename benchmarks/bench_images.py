@@ -50,8 +50,8 @@ def draft(folder: Path, names: list[str]) -> int:
     """Let the JPEG decoder shrink first."""
     for name in names:
         with Image.open(folder / name) as opened:
-            opened.thumbnail((SIDE, SIDE))
-            opened.convert("RGB")
+            opened.draft("RGB", (SIDE, SIDE))
+            opened.convert("RGB").thumbnail((SIDE, SIDE))
     return len(names)
 
 
