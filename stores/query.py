@@ -62,7 +62,7 @@ class Snapshot:
         """
         if self._online is not None:
             return self._online.get(ids)
-        wanted = list(dict.fromkeys(ids))
+        wanted = [i for i in dict.fromkeys(ids) if _is_unicode(i)]
         found: dict[str, ItemFeatures | None] = {}
         for start in range(0, len(wanted), _AT_ONCE):
             listed = ", ".join(quoted(i) for i in wanted[start : start + _AT_ONCE])
@@ -77,6 +77,8 @@ class Snapshot:
 
     def why_missing(self, item_id: str) -> str:
         """In one line, why `get` gives None for an item."""
+        if not _is_unicode(item_id):
+            return f"no item {item_id!r} in the store"
         rows = self._run(f"SELECT error FROM items WHERE item_id = {quoted(item_id)}")["error"].to_pylist()
         if rows:
             return f"item {item_id!r} could not be read: {rows[0]}"
@@ -224,6 +226,15 @@ class Snapshot:
                     " search with that embedder, or build it again with `lore embed`"
                 )
         return embedder
+
+
+def _is_unicode(text: str) -> bool:
+    """False for what a command line or a file name may hold but no table does: lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def main(

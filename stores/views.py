@@ -105,7 +105,10 @@ class Views:
             InputError: the text is not one.
         """
         try:
+            text.encode()
             statements = self._connection.cursor().extract_statements(text)
+        except UnicodeEncodeError:
+            raise InputError("the text is not Unicode") from None
         except duckdb.Error as error:
             raise InputError(_one_line(error)) from None
         if len(statements) != 1:

@@ -36,6 +36,8 @@ def items_where(condition: str, views: Views, attributes: Collection[str]) -> st
     Raises:
         InputError: the condition is not one boolean expression over attributes and item columns; names what is wrong.
     """
+    if not condition.strip():
+        raise InputError("the condition is empty; write one such as color = 'black' AND price < 100")
     tree = views.tree(f"SELECT 1 WHERE ({condition}\n)")
     clause = tree.pop("where_clause", None)
     plain = views.tree("SELECT 1 WHERE (TRUE\n)")
