@@ -42,7 +42,7 @@ def write_report(
 ) -> ReportData:
     """Write the report of a store to a file, whole or not at all; returns what it shows.
 
-    `evaluation`: rows of a table to show as it is, such as `lore evaluate` prints them.
+    `evaluation`: rows of a table to show as it is, such as `jobs.evaluate.evaluation_rows` makes.
 
     Raises:
         StoreError: a table cannot be read.
@@ -118,15 +118,21 @@ def _cell(value: object) -> str:
 
 
 def _read_evaluation(path: Path) -> list[dict[str, Any]]:
+    """What `lore evaluate` printed in a pipe, as rows to show; other JSON lines are shown as they are."""
+    from jobs.evaluate import evaluation_rows
+
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the evaluation {path}: {error}") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not JSON lines: {error}") from None
-    if not all(isinstance(row, dict) for row in rows):
+    if not all(isinstance(line, dict) for line in lines):
         raise InputError(f"{path}: every line must be a JSON object")
-    return rows
+    try:
+        return [row for line in lines for row in (evaluation_rows(line) if "baselines" in line else [line])]
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{path}: not what `lore evaluate` prints") from None
 
 
 def main(
@@ -135,7 +141,7 @@ def main(
     items: Annotated[int, typer.Option(min=0, help="Show at most this many items, spread over the catalogue.")] = 200,
     queries: Annotated[int, typer.Option(min=0, help="Show at most this many judged queries.")] = 200,
     evaluation: Annotated[
-        Path | None, typer.Option(help="JSON lines to show as a table, such as `lore evaluate` prints in a pipe.")
+        Path | None, typer.Option(help="What `lore evaluate` printed in a pipe, to show as a table.")
     ] = None,
 ) -> None:
     """Write a self-contained HTML page of a store: items, attributes with evidence, queries, grades and paths.

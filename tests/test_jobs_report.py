@@ -5,6 +5,7 @@ Run: pytest tests/test_jobs_report.py (LORE_REQUIRE_BROWSER=1 turns a missing Ch
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -331,9 +332,33 @@ def test_command_writes_and_refuses(store, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
     with pytest.raises(InputError, match="cannot write the report"):
         write_report(store, tmp_path / "absent" / "r.html")
-    (tmp_path / "e.jsonl").write_text("{broken")
-    with pytest.raises(InputError, match=r"e\.jsonl: not JSON lines"):
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{broken", "not JSON lines"),
+        ("[1]", "every line must be a JSON object"),
+        ('{"baselines": {}}', "not what `lore evaluate` prints"),
+    ],
+)
+def test_an_evaluation_that_is_none_is_refused_in_one_line(store, tmp_path, text, message):
+    (tmp_path / "e.jsonl").write_text(text)
+    with pytest.raises(InputError, match=rf"e\.jsonl: {message}"):
         main(store=store.uri, output=tmp_path / "r.html", evaluation=tmp_path / "e.jsonl")
+
+
+def test_what_evaluate_prints_is_shown_as_a_table(store, tmp_path):
+    from jobs.evaluate import METRIC_NAMES
+
+    metrics = {name: {"value": 0.71, "low": 0.62, "high": 0.8} for name in METRIC_NAMES}
+    measured = {"n": 4, "missing": 1, "metrics": metrics}
+    result = measured | {"baselines": {"bm25_title": measured}, "slices": {}}
+    (tmp_path / "e.json").write_text(json.dumps(result))
+    main(store=store.uri, output=tmp_path / "r.html", evaluation=tmp_path / "e.json")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert text.count("0.71 [0.62, 0.80]") == 2 * len(METRIC_NAMES)
+    assert "bm25 title" in text
 
 
 # --- its colours ---
