@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 from numpy.typing import NDArray
 
@@ -116,6 +117,14 @@ def mean_direction(vectors: Vectors) -> NDArray[np.float32]:
     return (mean / length).astype(np.float32) if length > 1e-6 else np.asarray(vectors[0], np.float32)
 
 
+def _rows_of(column: Any, width: int) -> Vectors:
+    """A list column as float32 (n, d); zeros where it is null or of another width than the model's."""
+    rows = np.zeros((len(column), width), np.float32)
+    fits = np.nan_to_num(pc.list_value_length(column).to_numpy(zero_copy_only=False)) == width
+    rows[fits] = column.filter(pa.array(fits)).flatten().to_numpy().reshape(-1, width)
+    return rows
+
+
 def build_item_index(store: FeatureStore, embedder: Embedder) -> bool:
     """Build STORE/vectors/items from the newest embeddings of this model; False where it stands already.
 
@@ -144,14 +153,15 @@ def build_item_index(store: FeatureStore, embedder: Embedder) -> bool:
     except StoreError:
         pass  # none yet, or not one that can be read: build it
     ids: list[str] = []
-    parts: list[Vectors] = []
+    parts = [np.empty((0, embedder.width), np.float32)]
     for batch in store.batches("embeddings", ["item_id", "model", "image", "text"], version, _READ_ROWS, latest=True):
-        for row in batch.to_pylist():
-            found = [row[name] for name in ("image", "text") if row[name] is not None]
-            if row["model"] == embedder.name and found and len(found[0]) == embedder.width:
-                ids.append(row["item_id"])
-                parts.append(mean_direction(np.asarray(found, np.float32)))
-    vectors = np.stack(parts) if parts else np.empty((0, embedder.width), np.float32)
+        mine = batch.filter(pc.equal(batch.column("model"), pa.scalar(embedder.name)))
+        image, text = (_rows_of(mine.column(name), embedder.width) for name in ("image", "text"))
+        there = np.flatnonzero(image.any(axis=1) | text.any(axis=1))
+        ids += [str(i) for i in mine.column("item_id").take(pa.array(there)).to_pylist()]
+        both = np.stack([image, text], axis=1)[there]  # (n, 2, d), nulls as zeros
+        parts.append(np.array([mean_direction(pair[pair.any(axis=1)]) for pair in both]).reshape(-1, embedder.width))
+    vectors = np.concatenate(parts)
     index = build_index(ids, vectors, folder, manifest=manifest)
     say(f"index {INDEX}: {len(ids)} items, {index.manifest['kind']}, recall at 10: {index.manifest['recall_at_10']}")
     return True

@@ -4,6 +4,7 @@ import importlib.util
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import polars as pl
@@ -184,6 +185,28 @@ def test_a_clock_set_back_hides_no_new_row(store):
     store.append("queries", queries({"q0": "later"}))
     assert run_job(store, Work(store)) == Counts(10, 1, 0, 9)
     assert newest(store)["q0"] == "LATER"
+
+
+def test_the_next_micro_batch_is_loaded_beside_the_work_and_no_more(store):
+    work = Work(store)
+    load, process, loads, beside = work.load, work.process, [], []
+    one_more = {2: Event(), 3: Event()}
+
+    def noted_load(rows):
+        loads.append(rows.num_rows)
+        if len(loads) in one_more:
+            one_more[len(loads)].set()
+        return load(rows)
+
+    def waiting_process(rows, loaded):
+        if not work.batches:
+            beside.append((one_more[2].wait(timeout=30), one_more[3].wait(timeout=0.2)))
+        return process(rows, loaded)
+
+    work.load, work.process = noted_load, waiting_process
+    assert run_job(store, work, batch_rows=2) == Counts(10, 10, 0, 0)
+    assert beside == [(True, False)]
+    assert loads == [2, 2, 2, 2, 2]
 
 
 # ------------------------------------------------------------------------------------------------- one bad row alone
