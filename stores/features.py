@@ -36,6 +36,7 @@ _ROW_GROUP = 32_768
 # History is kept: the log is never trimmed, so that every version stays readable.
 _CONFIGURATION = {"delta.enableExpiredLogCleanup": "false"}
 _ATTEMPTS = 20
+_NEVER = np.iinfo(np.int64).min  # the time of making of a row that has none
 # Characters of a local path that the Delta library cannot carry through its URLs.
 _UNUSABLE = re.compile(r"[\[\]^|\\]|%[0-9A-Fa-f]{2}")
 
@@ -187,7 +188,10 @@ class FeatureStore:
         keep = self._newest(table, delta) if latest else None
         schema = pa.schema([TABLES[table].field(name) for name in names])
         stream = _stream(_ordered_paths(delta, table), self._filesystem(table), table, names, rows)
-        yield from _rebatched(_kept(stream, keep), schema, rows)
+        try:
+            yield from _rebatched(_kept(stream, keep), schema, rows)
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"cannot read table {table} in {self.uri}: {_one_line(error)}") from None
 
     def scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
         """Every row ever written, lazily, in the order of `batches`.
@@ -242,8 +246,18 @@ class FeatureStore:
         return rows.sort("__made", "__row").unique(subset=keys, keep="last", maintain_order=True).select("__row")
 
     def _newest(self, table: str, delta: DeltaTable) -> NDArray[np.int64]:
-        rows = self._winners(table, delta).collect()["__row"].to_numpy()
-        return np.sort(rows).astype(np.int64)
+        """The positions of the rows that `latest` shows. Keys are compared by 64-bit hashes: 24 bytes a row."""
+        found = (
+            self._scan(table, delta, row_index="__row")
+            .select(
+                pl.struct(KEYS[table]).hash().alias("key"), _made_at(table).to_physical().fill_null(_NEVER), "__row"
+            )
+            .collect(engine="streaming")
+        )
+        key, made, row = (found[name].to_numpy() for name in ("key", "__made", "__row"))
+        order = np.lexsort((row, made, key))
+        last = np.flatnonzero(np.append(key[order][1:] != key[order][:-1], True)) if len(order) else order
+        return np.sort(row[order[last]]).astype(np.int64)
 
     # --- opening ---
 
