@@ -157,8 +157,8 @@ def build_item_index(store: FeatureStore, embedder: Embedder) -> bool:
     for batch in store.batches("embeddings", ["item_id", "model", "image", "text"], version, _READ_ROWS, latest=True):
         mine = batch.filter(pc.equal(batch.column("model"), pa.scalar(embedder.name)))
         image, text = (_rows_of(mine.column(name), embedder.width) for name in ("image", "text"))
-        there = np.flatnonzero(image.any(axis=1) | text.any(axis=1))
-        ids += [str(i) for i in mine.column("item_id").take(pa.array(there)).to_pylist()]
+        there = np.flatnonzero(np.any(image, axis=1) | np.any(text, axis=1))
+        ids += [str(i) for i in mine.column("item_id").take(there).to_pylist()]
         both = np.stack([image, text], axis=1)[there]  # (n, 2, d), nulls as zeros
         parts.append(np.array([mean_direction(pair[pair.any(axis=1)]) for pair in both]).reshape(-1, embedder.width))
     vectors = np.concatenate(parts)
