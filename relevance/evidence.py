@@ -13,7 +13,7 @@ from functools import cached_property
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, Scanner
 from lore_mm.text import singular, tokens
-from lore_mm.types import AttributeValue, Evidence, Item, ItemFeatures
+from lore_mm.types import AttributeValue, Evidence, Item, ItemFeatures, Leg
 from lore_mm.values import Quantity, find_quantities
 
 __all__ = ["Found", "ItemView"]
@@ -68,6 +68,7 @@ class ItemView:
                 self.failures.setdefault(attribute.dimension, attribute.error or "the extractor failed")
         self._stated: dict[str, tuple[Found, ...]] = {}
         self._mentioned: dict[str, tuple[Found, ...]] = {}
+        self.peculiar: tuple[Leg, ...] | None = None  # what follows from the item alone, whoever asks
 
     def stated(self, dimension: str) -> tuple[Found, ...]:
         """What was extracted on a dimension, most confident first."""

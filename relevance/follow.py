@@ -104,15 +104,18 @@ class Follower:
 
     def _unasked(self, steps: Sequence[Step], view: ItemView) -> list[Leg]:
         """Legs for what makes an item special where the query is plain: made for a group, used, a sample."""
+        if view.peculiar is None:
+            view.peculiar = self._peculiar(view)
+        if not view.peculiar:
+            return []
         asked = {step.demand.dimension for step in steps}
-        legs = []
-        for dimension, values, relation in (("audience", _NICHE, "niche"), ("special", _SECOND_RATE, "second_rate")):
-            if dimension in asked or (dimension == "audience" and self._is_of_a_group(view)):
-                continue
-            found = _first(view, dimension, values)
-            if found:
-                legs.append(_unasked_leg(dimension, relation, found))
-        return legs
+        return [leg for leg in view.peculiar if leg.demand.dimension not in asked]
+
+    def _peculiar(self, view: ItemView) -> tuple[Leg, ...]:
+        found = {"special": ("second_rate", _first(view, "special", _SECOND_RATE))}
+        if not self._is_of_a_group(view):
+            found["audience"] = ("niche", _first(view, "audience", _NICHE))
+        return tuple(_unasked_leg(d, relation, one) for d, (relation, one) in found.items() if one is not None)
 
     def _is_of_a_group(self, view: ItemView) -> bool:
         kinds = [f.value for f in view.categories if f.value in self.knowledge.categories]
@@ -127,9 +130,10 @@ _SECOND_RATE = frozenset("used refurbished open-box sample near-expiry".split())
 
 
 def _first(view: ItemView, dimension: str, values: frozenset[str]) -> Found | None:
-    """The first sure sign of one of the values: stated, or named in the title."""
+    """The first sure sign of one of the values: stated, or named in the title; not merely seen in a picture."""
     here = (*view.stated(dimension), *view.mentioned(dimension, title_only=True))
-    return next((f for f in here if f.value in values and f.confidence >= _NICHE_CONFIDENCE and not f.negated), None)
+    sure = (f for f in here if f.confidence >= _NICHE_CONFIDENCE and not f.negated and not f.seen)
+    return next((f for f in sure if f.value in values), None)
 
 
 def _unasked_leg(dimension: str, relation: str, found: Found) -> Leg:
