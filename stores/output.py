@@ -44,6 +44,7 @@ _FEATURES = pa.schema(
     ]
 )
 _MOST_SHOWN = 100  # rows of a table on a terminal
+_MANY_COLUMNS = 8  # beyond these, empty ones are left out for a person
 _LONGEST_CELL = 200
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -76,6 +77,10 @@ def write_rows(rows: pa.Table, format: Format, output: Path | None = None) -> No
         InputError: the file cannot be written.
     """
     if format == "table":
+        empty = [field.name for i, field in enumerate(rows.schema) if rows[i].null_count == rows.num_rows]
+        if rows.num_columns > _MANY_COLUMNS and empty and rows.num_rows:
+            rows = rows.select([i for i, field in enumerate(rows.schema) if field.name not in empty])
+            say(f"empty columns left out: {', '.join(empty)}")
         print_table(_rich(rows))
         if rows.num_rows > _MOST_SHOWN:
             say(f"… and {rows.num_rows - _MOST_SHOWN} more rows; --format jsonl or --output FILE gives them all")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from lore_mm.errors import InputError, nearest
+from lore_mm.errors import InputError, StoreError, nearest
 from lore_mm.tables import KEYS, TABLES
 from stores.features import FeatureStore
 
@@ -72,6 +73,8 @@ class Views:
                 "temp_directory": str(Path(tempfile.gettempdir()) / "lore-query"),
             },
         )
+        self._sources: dict[str, str] = {}  # of tables whose replaced rows are not known yet
+        self._settling = threading.Lock()
         self._do("CREATE SCHEMA rows")  # what the views stand on is out of the asker's sight
         files: list[str] = []
         for table in TABLES:
@@ -84,6 +87,7 @@ class Views:
 
     def run(self, text: str) -> pa.Table:
         """Run a statement of this project's own."""
+        self._settle(text)
         return self._fetch(text, None)
 
     def select(self, text: str, limit: int | None = None) -> pa.Table:
@@ -93,6 +97,7 @@ class Views:
             InputError: it is not one SELECT over these views, or is wrong in itself; in one line, with a hint.
         """
         self._check(text)
+        self._settle(text)
         try:
             return self._fetch(text, limit)
         except duckdb.Error as error:
@@ -153,29 +158,51 @@ class Views:
     def _define(self, store: FeatureStore, table: str, version: int | None) -> list[str]:
         """Make `rows.newest_<table>` and the view over it; returns the files it reads."""
         files = [] if version is None else store.files(table, version)
-        keys = ", ".join(KEYS[table])
-        names = ", ".join(f'"{name}"' for name in TABLES[table].names)
+        empty = TABLES[table].empty_table()
         if files and store.folder:
-            made = "provenance.made_at DESC NULLS LAST, " if "provenance" in TABLES[table].names else ""
-            made = "at DESC, " if table == "runs" else made
             source = f"read_parquet([{', '.join(quoted(f) for f in files)}], union_by_name = true)"
-            have = set(self.run(f"DESCRIBE SELECT * FROM {source}")["column_name"].to_pylist())
-            self._register(f"rows.shape_of_{table}", TABLES[table].empty_table())
+            try:
+                have = set(self._fetch(f"DESCRIBE SELECT * FROM {source}", None)["column_name"].to_pylist())
+            except duckdb.Error as error:
+                raise StoreError(f"cannot read table {table} in {store.uri}: {_one_line(error)}") from None
+            self._register(f"rows.shape_of_{table}", empty)
             absent = [name for name in TABLES[table].names if name not in have]  # the table is older than a column
             extra = "".join(f', (SELECT any_value("{name}") FROM rows.shape_of_{table}) AS "{name}"' for name in absent)
-            self._do(
-                f"CREATE VIEW rows.newest_{table} AS SELECT {names} FROM (SELECT *{extra}, file_index, file_row_number"
-                f" FROM {source}) QUALIFY row_number() OVER (PARTITION BY {keys}"
-                f" ORDER BY {made}file_index DESC, file_row_number DESC) = 1"
-            )
+            self._sources[table] = f"(SELECT *{extra}, file_index, file_row_number FROM {source})"
+            self._do(f"CREATE VIEW rows.newest_{table} AS SELECT {_names(table)} FROM {self._sources[table]}")
         else:
-            empty = TABLES[table].empty_table()
             rows = store.latest(table, version).collect().to_arrow() if files else empty
             self._register(f"rows.newest_{table}", rows.cast(TABLES[table]))
             files = []
         if table not in _DEFINED:
-            self._do(f"CREATE VIEW {table} AS SELECT {names} FROM rows.newest_{table}")
+            self._do(f"CREATE VIEW {table} AS SELECT {_names(table)} FROM rows.newest_{table}")
         return files
+
+    def _settle(self, text: str) -> None:
+        """Find once, for every table that a statement may read, the rows that newer ones replaced, and leave them out.
+
+        Where there are none, which is the rule, a view is as fast as the files beneath it.
+        """
+        with self._settling:
+            for table in [t for t in self._sources if _reads(text, t)]:
+                try:
+                    self._leave_out_replaced(table, self._sources[table])
+                except duckdb.Error as error:
+                    raise StoreError(f"cannot read table {table}: {_one_line(error)}") from None
+                del self._sources[table]
+
+    def _leave_out_replaced(self, table: str, source: str) -> None:
+        made = "provenance.made_at DESC NULLS LAST, " if "provenance" in TABLES[table].names else ""
+        made = "at DESC, " if table == "runs" else made
+        old = f"rows.old_{table}"
+        newest_first = f"PARTITION BY {', '.join(KEYS[table])} ORDER BY {made}file_index DESC, file_row_number DESC"
+        self._do(
+            f"CREATE OR REPLACE TABLE {old} AS SELECT file_index, file_row_number FROM {source}"
+            f" QUALIFY row_number() OVER ({newest_first}) > 1"
+        )
+        if self._fetch(f"SELECT count(*) AS n FROM {old}", None)["n"][0].as_py():
+            source += f" ANTI JOIN {old} USING (file_index, file_row_number)"
+            self._do(f"CREATE OR REPLACE VIEW rows.newest_{table} AS SELECT {_names(table)} FROM {source}")
 
     def _register(self, name: str, rows: pa.Table) -> None:
         self._connection.register("incoming", rows)
@@ -193,6 +220,16 @@ class Views:
             return table
         finally:
             cursor.close()
+
+
+def _names(table: str) -> str:
+    return ", ".join(f'"{name}"' for name in TABLES[table].names)
+
+
+def _reads(text: str, table: str) -> bool:
+    """Whether a statement may read a table: whether it says the name of one of its views anywhere."""
+    words = text.lower()
+    return table in words or (table == "attributes" and "latest" in words)
 
 
 def walk(node: object) -> Iterator[dict[str, Any]]:

@@ -208,6 +208,36 @@ def test_object_stores_are_read_into_memory(store: FeatureStore, snapshot: Snaps
     assert far.get(["shoe", "x"]) == [features("shoe"), None]
 
 
+def test_rows_with_and_without_a_time_are_replaced_in_order(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "s", create=True)
+    store.append("items", item_rows(Item("a", "late"), hours=2))
+    store.append("items", item_rows(Item("a", "early"), Item("b", "first"), Item("b", "second"), hours=1))
+    for grade in ("L1", "L2"):
+        row = {"query_id": "q", "item_id": "a", "grade": grade, "reason": None}
+        store.append("labels", pa.Table.from_pylist([row], schema=LABELS))
+    snapshot = Snapshot(store)
+    got = snapshot.sql("SELECT item_id, title FROM items ORDER BY item_id").to_pydict()
+    assert got == {"item_id": ["a", "b"], "title": ["late", "second"]}
+    assert snapshot.sql("SELECT grade FROM labels").to_pydict() == {"grade": ["L2"]}
+    assert snapshot.sql('SELECT count(*) AS n FROM items JOIN "LABELS" USING (item_id)').to_pydict() == {"n": [1]}
+    assert store.latest("items").collect().sort("item_id")["title"].to_list() == got["title"]
+
+
+def test_a_file_that_is_gone_or_damaged_is_one_line(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "s", create=True)
+    store.append("items", item_rows(Item("a", "A")))
+    early = Snapshot(store)
+    early.sql("SELECT 1")
+    (file,) = (tmp_path / "s" / "items").glob("*.parquet")
+    file.write_bytes(file.read_bytes()[:-20])
+    for ask in (lambda: early.get(["a"]), lambda: early.sql("FROM items"), lambda: Snapshot(store).get(["a"])):
+        assert "cannot read table items" in message(ask)
+    assert "cannot read table items" in message(lambda: list(store.batches("items")))
+    file.unlink()
+    assert "cannot read table items" in message(lambda: Snapshot(store).sql("SELECT 1"))
+    assert "cannot read table items" in message(lambda: list(store.batches("items")))
+
+
 def test_legal_statements(snapshot: Snapshot) -> None:
     for text, wanted in [
         ("WITH cheap AS (SELECT * FROM items WHERE price < 50) SELECT item_id FROM cheap", ["bag"]),

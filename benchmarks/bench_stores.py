@@ -1,0 +1,209 @@
+"""What the stores cost over the bare engines beneath them: each line a ratio measured in this one run.
+
+    python benchmarks/bench_stores.py [ITEMS] [VECTORS]
+
+Better is higher for speed ratios (1.00 is the bare engine). Each figure is the median of five runs, the store and its
+engine taking turns, so that a machine that is busy for a moment slows both.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import lmdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lore_mm.rows import (
+    attribute_from_row,
+    attribute_to_row,
+    attributes_table,
+    item_from_row,
+    item_to_row,
+    provenance_to_row,
+)
+from lore_mm.tables import ITEMS
+from lore_mm.types import AttributeValue, Item, ItemFeatures, Provenance
+from stores.features import FeatureStore, open_store
+from stores.online import build_online
+from stores.query import Snapshot
+from stores.vector_files import load_faiss
+from stores.vectors import build_index
+
+COLORS = ("red", "black", "white", "green", "blue")
+QUERIES = (
+    "SELECT count(*) AS n FROM {items} WHERE price < 50",
+    "SELECT brand, count(*) AS n, avg(price) AS p FROM {items} GROUP BY brand ORDER BY n DESC, brand",
+    "SELECT count(*) AS n FROM {items} WHERE title LIKE '%7%'",
+)
+
+
+def seconds(*calls: Callable[[], object], runs: int = 5) -> list[float]:
+    """The median time of each call; they take turns."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(runs):
+        for call, taken in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in times]
+
+
+def item_table(n: int, start: int = 0) -> pa.Table:
+    """Items as a shop has them: short titles, a sentence or three, a price."""
+    provenance = provenance_to_row(Provenance(run_id="bench", maker="bench", input_sha="0" * 64))
+    rows = [
+        item_to_row(
+            Item(
+                f"item-{i}",
+                f"{COLORS[i % 5]} thing number {i}",
+                f"A thing of the {i % 97}th kind, made with care. " * 3,
+                brand=f"Brand {i % 53}",
+                attributes={"material": ("leather", "rubber")},
+                price=float(i % 101),
+            )
+        )
+        | {"image_root": None, "status": "ok", "error": None, "provenance": provenance}
+        for i in range(start, start + n)
+    ]
+    return pa.Table.from_pylist(rows, schema=ITEMS)
+
+
+def values(i: int) -> list[AttributeValue]:
+    """The merged values of item i."""
+    return [
+        AttributeValue("color", "color", COLORS[i % 5], share=0.5, confidence=0.9, extractor="palette"),
+        AttributeValue("height", "spec", f"{i % 40} cm", number=float(i % 40), unit="cm", extractor="given"),
+    ]
+
+
+def attribute_table(n: int) -> pa.Table:
+    """The verdicts on n items."""
+    fixed = {"extractor": "merge", "category": "thing", "status": "ok", "error": None}
+    return attributes_table(
+        {"item_id": f"item-{i}", "attributes": values(i), "provenance": Provenance(), **fixed} for i in range(n)
+    )
+
+
+def say(what: str, ratio: float, detail: str) -> None:
+    """One JSON line a claim."""
+    print(json.dumps({"claim": what, "ratio": round(ratio, 3), "detail": detail}, ensure_ascii=False))
+
+
+def bench_append(folder: Path, n: int) -> None:
+    """One large commit, beside one large file."""
+    rows = item_table(n)
+    store = open_store(folder / "append", create=True)
+    counter = iter(range(1000))
+
+    def bare() -> None:
+        pq.write_table(rows, folder / f"bare-{next(counter)}.parquet", compression="zstd", row_group_size=32_768)
+
+    ours, plain = seconds(lambda: store.append("items", rows, ("bench", next(counter))), bare)
+    say("append / plain Parquet writing, rows per second", plain / ours, f"{n} rows: {n / ours:,.0f} rows/s")
+
+
+def bench_sql(store: FeatureStore, n: int) -> None:
+    """A snapshot that has been asked before: finding the newest rows is done once."""
+    snapshot = Snapshot(store)
+    files = store.files("items")
+    bare = duckdb.connect()
+
+    def plain(text: str) -> list[tuple[object, ...]]:
+        answer: list[tuple[object, ...]] = bare.cursor().sql(text.format(items=f"read_parquet({files})")).fetchall()
+        return answer
+
+    for text in QUERIES:
+        asked = text.format(items="items")
+        if [tuple(row.values()) for row in snapshot.sql(asked).to_pylist()] != plain(text):
+            raise SystemExit(f"the answers differ: {text}")
+        ours, theirs = seconds(lambda q=asked: snapshot.sql(q), lambda q=text: plain(q))  # type: ignore[misc]
+        say("SQL / DuckDB on the bare Parquet, queries per second", theirs / ours, f"{n} items, {ours:.4f} s: {asked}")
+
+
+def bench_get(store: FeatureStore, n: int) -> None:
+    """Random ids, decoded to the same objects on both sides."""
+    build_online(store)
+    snapshot = Snapshot(store)
+    ids = [f"item-{i}" for i in random.Random(0).choices(range(n), k=5_000)]
+    raw = lmdb.open(str(store.folder) + "-raw", map_size=1 << 34)
+    with raw.begin(write=True) as transaction:
+        for row, i in zip(item_table(n).to_pylist(), range(n), strict=True):
+            row.pop("provenance")
+            merged = {"item": row, "attributes": [attribute_to_row(a) for a in values(i)]}
+            transaction.put(row["item_id"].encode(), json.dumps(merged).encode())
+
+    def bare() -> list[ItemFeatures]:
+        found = []
+        with raw.begin() as transaction:
+            for item_id in ids:
+                row = json.loads(transaction.get(item_id.encode()))
+                found.append(
+                    ItemFeatures(item_from_row(row["item"]), tuple(map(attribute_from_row, row["attributes"])))
+                )
+        return found
+
+    if [f.item if f else None for f in snapshot.get(ids)] != [f.item for f in bare()]:
+        raise SystemExit("get and bare LMDB differ")
+    ours, theirs = seconds(lambda: snapshot.get(ids), bare)
+    say(
+        "get / bare LMDB get and decode, ids per second",
+        theirs / ours,
+        f"{n} items: {ours / len(ids) * 1e6:.1f} µs an id",
+    )
+
+
+def bench_search(folder: Path, n: int, width: int = 256) -> None:
+    """Clustered vectors, queries near stored ones."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(200, width))
+    vectors = (centres[rng.integers(0, 200, n)] + 0.7 * rng.normal(size=(n, width))).astype(np.float32)
+    queries = (vectors[:200] + 0.2 * rng.normal(size=(200, width))).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    ids = [f"item-{i}" for i in range(n)]
+    start = time.perf_counter()
+    index = build_index(ids, vectors, folder / "vectors", manifest={"model": "bench"})
+    built = time.perf_counter() - start
+    bare, options = index._index, index._options(None, index.manifest["search"])
+    if [[i for i, _ in row] for row in index.search(queries, 10)] != [
+        [ids[p] for p in row] for row in bare.search(queries, 10, params=options)[1]
+    ]:
+        raise SystemExit("the store's index and the bare one differ")
+    ours, theirs = seconds(lambda: index.search(queries, 10), lambda: bare.search(queries, 10, params=options))
+    kind, recall = index.manifest["kind"], index.manifest["recall_at_10"]
+    detail = f"{n} x {width} {kind}, recall@10 {recall}, built in {built:.1f} s: {len(queries) / ours:,.0f} queries/s"
+    say("search / bare FAISS, queries per second", theirs / ours, detail)
+    for selectivity in (0.5, 0.01, 0.0001):
+        allowed = ids[: max(1, int(n * selectivity))]
+        index.search(queries[:1], 10, allowed_ids=allowed)
+        (filtered,) = seconds(lambda a=allowed: index.search(queries, 10, allowed_ids=a))  # type: ignore[misc]
+        detail = f"selectivity {selectivity}: {len(queries) / filtered:,.0f} queries/s in batches of {len(queries)}"
+        say("filtered / unfiltered search, queries per second", ours / filtered, detail)
+
+
+def main(n_items: int = 100_000, n_vectors: int = 49_999) -> None:
+    """Run all of it in a temporary folder."""
+    load_faiss().omp_set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = open_store(folder / "store", create=True)
+        for start in range(0, n_items, 25_000):
+            store.append("items", item_table(min(25_000, n_items - start), start))
+        store.append("attributes", attribute_table(n_items))
+        bench_append(folder, n_items)
+        bench_sql(store, n_items)
+        bench_get(store, n_items)
+        bench_search(folder, n_vectors)
+
+
+if __name__ == "__main__":
+    main(*(int(a) for a in sys.argv[1:]))
