@@ -118,7 +118,9 @@ def test_json_schema_of_one_reply():
     assert schema["additionalProperties"] is False
     silent = [NOT_STATED, NOT_APPLICABLE]
     properties = schema["properties"]
-    assert properties["sleeve_length"] == {"enum": ["sleeveless", "short", "three-quarter", "long", *silent]}
+    assert properties["sleeve_length"] == {
+        "enum": ["sleeveless", "short sleeve", "three-quarter sleeve", "long sleeve", *silent]
+    }
     assert properties["slimming"] == {"enum": ["yes", "no", *silent]}
     assert properties["color"]["anyOf"][0]["items"] == {"enum": ["blue", "navy"]}
     assert properties["bundle"]["anyOf"] == [{"type": "number", "minimum": 1, "maximum": 100000}, {"enum": silent}]
@@ -137,7 +139,9 @@ def test_arrow_columns():
 
 def test_a_question_names_the_legal_answers():
     question = DRESS.spec("sleeve_length").question
-    assert question.startswith("How long are its sleeves? One of: sleeveless, short, three-quarter, long.")
+    assert question.startswith(
+        "How long are its sleeves? One of: sleeveless, short sleeve, three-quarter sleeve, long sleeve."
+    )
     assert NOT_STATED in question and NOT_APPLICABLE in question
     assert "A number in g." in DRESS.spec("weight").question
 
