@@ -62,8 +62,9 @@ class _Seen:
 class ZeroShot:
     """Reads visual choice attributes off pictures with an image–text embedder.
 
-    `calibration`: attribute → {"temperature", "threshold"}, with an entry "default" for those not named; the model's
-    own card unless given. A threshold above 1 means that the model is no judge of the attribute: it is not asked.
+    `calibration`: attribute → {"temperature", "threshold"}, with an entry "default" for those not named. A threshold
+    above 1 means that the model is no judge of the attribute: it is not asked. Unless given it is the model's own card,
+    and then only what the card was measured on is asked; a model without a card is asked everything.
     """
 
     name = "zero_shot"
@@ -77,9 +78,10 @@ class ZeroShot:
         calibration: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
         self.embedder, self.schemas, self.knowledge = embedder, schemas, knowledge
-        self.calibration = dict(
-            calibration if calibration is not None else getattr(embedder, "calibration", None) or {}
-        )
+        card = getattr(embedder, "calibration", None)
+        if calibration is None:
+            calibration = {**card, CALIBRATION_DEFAULT: {"threshold": 2.0}} if card else {}
+        self.calibration = dict(calibration)
         self._texts: dict[str, NDArray[np.float32]] = {}  # prompted text → vector
         self._answers: dict[tuple[str, str], Vectors] = {}  # (attribute sha, thing) → a row a legal value
 

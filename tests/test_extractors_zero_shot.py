@@ -186,10 +186,11 @@ def test_a_dead_engine_is_not_one_rows_failure():
         zero_shot(Dead(0)).extract([thing(picture("x"))])
 
 
-def test_the_card_of_the_model_gives_the_calibration_and_the_sha_follows_it():
+def test_the_card_of_the_model_names_what_it_is_asked_and_the_sha_follows_it():
     embedder = open_embedder("scripted:0")
-    embedder.calibration = {"default": {"threshold": 2}}
+    embedder.calibration = {"default": {"threshold": 0.1}, "neckline": {"threshold": 0.0, "precision": 0.8}}
     quiet = ZeroShot(embedder, SCHEMAS, KNOWLEDGE)
-    assert quiet.extract([thing(picture("turtleneck"), category="dress")])[0].attributes == ()
+    (result,) = quiet.extract([thing(picture("turtleneck"), category="dress")])
+    assert [(a.name, a.value) for a in result.attributes] == [("neckline", "turtleneck")]
     assert quiet.sha != zero_shot().sha == zero_shot().sha
     assert zero_shot(open_embedder("scripted:1")).sha != zero_shot().sha
