@@ -193,8 +193,13 @@ def _cut(work: Work, plan: Plan, wanted: NDArray[np.bool_]) -> Iterator[tuple[in
     def chosen() -> Iterator[pa.RecordBatch]:
         at = 0
         for batch in work.read(plan.inputs, None, max(rows, 1024)):
-            yield batch.filter(pa.array(wanted[at : at + batch.num_rows]))
+            if at + batch.num_rows <= len(wanted):
+                yield batch.filter(pa.array(wanted[at : at + batch.num_rows]))
             at += batch.num_rows
+        if at != len(wanted):
+            raise InputError(
+                f"the input of {work.job} changed while it was read ({len(wanted)} rows, then {at}): run again"
+            )
 
     return enumerate(slices(chosen(), rows))
 

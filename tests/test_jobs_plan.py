@@ -319,6 +319,21 @@ def test_rows_lost_from_the_store_are_noticed(store, monkeypatch):
         run_job(store, Work(store), batch_rows=4)
 
 
+@pytest.mark.parametrize(("first", "then"), [(10, 8), (8, 10)])
+def test_an_input_that_changes_while_it_is_read(store, first, then):
+    work = Work(store)
+    read = work.read
+
+    def shifty(versions, columns, rows):
+        n = then if columns is None else first
+        return (batch.slice(0, n) for batch in read(versions, columns, 1024))
+
+    work.read = shifty
+    with pytest.raises(InputError, match=f"changed while it was read .{first} rows, then {then}.: run again"):
+        run_job(store, work)
+    assert run_job(store, Work(store)) in (Counts(10, 10, 0, 0), Counts(10, 2, 0, 8))
+
+
 def test_an_empty_input(tmp_path):
     store = open_store(tmp_path / "store", create=True)
     store.append("queries", queries({}))
