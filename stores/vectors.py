@@ -177,8 +177,8 @@ class VectorIndex:
         order = np.lexsort((places, -similarity), axis=1)
         similarity, places = np.take_along_axis(similarity, order, 1), np.take_along_axis(places, order, 1)
         return [
-            [(str(self._ids[p]), float(s)) for p, s in zip(places_of, similarity_of, strict=True)]
-            for places_of, similarity_of in zip(places, similarity, strict=True)
+            [(str(self._ids[p]), s) for p, s in zip(places_of, similarity_of, strict=True)]
+            for places_of, similarity_of in zip(places.tolist(), similarity.tolist(), strict=True)
         ]
 
     def _allowed(self, allowed_ids: Iterable[str] | None) -> Positions | None:
