@@ -36,6 +36,7 @@ __all__ = [
     "TextHead",
     "build_towers",
     "load_heads",
+    "load_own_heads",
     "open_clip_tiny",
     "open_tokenizer",
     "prepare_picture",
@@ -49,18 +50,28 @@ FEATURES, CLASSES, WIDTH, SIDE = 1280, 1000, 384, 224
 class ImageHead(nn.Module):
     """Picture features to the shared space: (n, 1280) → (n, 384), not yet of length 1."""
 
+    mean: Tensor
+
     def __init__(self) -> None:
         super().__init__()
-        self.classifier = nn.Linear(FEATURES, CLASSES)  # the tower's own, frozen
-        self.class_vectors = nn.Parameter(torch.zeros(CLASSES, WIDTH))
-        self.beyond = nn.Linear(FEATURES, WIDTH)  # what the classes have no word for
-        self.classifier.requires_grad_(False)
+        self.classifier = nn.Linear(FEATURES, CLASSES).requires_grad_(False)  # the tower's own
+        self.class_vectors = nn.Parameter(torch.zeros(CLASSES, WIDTH), requires_grad=False)
+        self.register_buffer("mean", torch.zeros(FEATURES))
+        self.beyond = nn.Linear(FEATURES, WIDTH, bias=False)  # what the classes have no word for
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features of one picture a row."""
-        shares = self.classifier(features).softmax(dim=-1)  # (n, 1000)
-        out: Tensor = shares @ self.class_vectors + self.beyond(features)
+        """Pooled features of one picture a row."""
+        out: Tensor = self.by_class(features) + self.beyond(self.centred(features))
         return out
+
+    def by_class(self, features: Tensor) -> Tensor:
+        """What the classifier alone makes of the features, (n, 384)."""
+        out: Tensor = self.classifier(features).softmax(dim=-1) @ self.class_vectors
+        return out
+
+    def centred(self, features: Tensor) -> Tensor:
+        """The features less the mean ones, length 1, (n, 1280)."""
+        return normalize(features - self.mean, dim=-1)
 
 
 class TextHead(nn.Module):
@@ -116,6 +127,13 @@ def load_heads(model: CustomTextCLIP, path: Path) -> None:
         raise ModelError(f"{path}: not the heads of this model ({str(error).splitlines()[0]})") from None
     if unexpected or any(not key.startswith("classifier.") for key in missing):
         raise ModelError(f"{path}: not the heads of this model")
+
+
+def load_own_heads(folder: Path = FOLDER) -> tuple[ImageHead, TextHead]:
+    """The trained heads with the tower's classifier, on the towers' features."""
+    model = build_towers(read_settings(folder))
+    load_heads(model, folder / "heads.safetensors")
+    return model.visual.head, model.text.proj
 
 
 def open_clip_tiny(folder: Path = FOLDER) -> tuple[CustomTextCLIP, Callable[[list[str]], Tensor], dict[str, Any]]:
