@@ -1,0 +1,263 @@
+"""Which of a word's readings holds here, and which word names the thing: English noun phrases, for queries and titles.
+
+The head of a noun phrase stands last ("road bike helmet" is a helmet), and what follows "for" or "with" is not the thing
+("charger for iPhone 13" is a charger). Knows words and the knowledge tables; nothing of items or demands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from lore_mm.knowledge import Knowledge
+from lore_mm.mentions import Mention, Reading
+from lore_mm.text import Token, fold, singular, tokens
+
+__all__ = ["Phrase", "read_phrase"]
+
+# These begin what the thing is for, comes with, or is made of; the thing itself is named before.
+_PARTING = frozenset(
+    "for with without w compatible fits fit in by from under over at to that which and or plus using including "
+    "featuring like made not no excluding except on as who where when if".split()
+)
+_FOR = frozenset(("for", "compatible", "fits", "fit", "to"))
+_HARD_BREAK = re.compile(r"[,;:|()\[\]{}\n•–—/+]|\s-\s|[.!?](?:\s|$)")
+# Readings that step back where another word of the phrase names the thing.
+_QUALITIES = ("color", "material", "brand", "term")
+# Departments whose gold, oak and copper are what the thing is made of rather than how it looks.
+_MADE_OF = frozenset(("jewellery", "furniture", "home", "tools"))
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A text read as a noun phrase. `head` is among `mentions`, or None where no known word names the thing.
+
+    `category` is the head's kind, refined by what it is for ("bag for laptop" is a laptop bag); `host` is that other thing.
+    `hosts` are the mentions after "for". `noun`: the span of an unknown word that was read as the head with its host
+    ("iphone 13 case").
+    """
+
+    mentions: tuple[Mention, ...]
+    head: Mention | None = None
+    category: str | None = None
+    host: str | None = None
+    hosts: tuple[Mention, ...] = ()
+    noun: tuple[int, int] | None = None
+
+
+def read_phrase(text: str, mentions: Sequence[Mention], knowledge: Knowledge, strict: bool = False) -> Phrase:
+    """Settle readings and find the head. `strict`: punctuation parts phrases, and the first that names a thing decides
+    (titles); else commas are taken lightly (queries)."""
+    words = tokens(text)
+    parts = _parts(text, words, mentions, strict)
+    settled = _settle(mentions, parts, knowledge)
+    head = _head(settled, parts)
+    hosts = tuple(m for m in settled if parts.get(m.start, (0, ""))[1] in _FOR and m is not head)
+    host = _host(hosts, settled, head, knowledge)
+    if head is not None:
+        category = _refined(head.canonical, host, knowledge)
+        if host is not None and category == head.canonical and knowledge.is_a(host, category):
+            host = None
+        noun = _noun(text, words, settled, parts, host, knowledge) if host and _in_for(head, parts) else None
+        if noun is not None:
+            return Phrase(settled, None, noun[0], host, (*hosts, head), noun[1])
+        return Phrase(settled, head, category, host, hosts)
+    if host is not None:
+        noun = _noun(text, words, settled, parts, host, knowledge)
+        if noun is not None:
+            return Phrase(settled, None, noun[0], host, hosts, noun[1])
+    return Phrase(settled, None, None, host, hosts)
+
+
+Parts = dict[int, tuple[int, str]]  # start of a word → number of its part, the word that opened the part
+
+
+def _parts(text: str, words: Sequence[Token], mentions: Sequence[Mention], strict: bool) -> Parts:
+    inside = {i for m in mentions for i in range(m.start, m.end)}
+    parts: Parts = {}
+    number, opener, last = 0, "", 0
+    for word in words:
+        if strict and _HARD_BREAK.search(text[last : word.start]) and last:
+            number, opener = number + 1, "," if opener not in _FOR else opener
+        if word.text in _PARTING and word.start not in inside:
+            if not (word.text in ("and", "or", "plus") and opener in _FOR):
+                number, opener = number + 1, word.text
+        parts[word.start] = (number, opener)
+        last = word.end
+    return parts
+
+
+def _readings(mention: Mention) -> tuple[Reading, ...]:
+    return (Reading(mention.dimension, mention.canonical, mention.table), *mention.others)
+
+
+def _settle(mentions: Sequence[Mention], parts: Parts, knowledge: Knowledge) -> tuple[Mention, ...]:
+    firm = [m for m in mentions if m.table == "category" and not any(o.table in _QUALITIES for o in m.others)]
+    series = [m for m in mentions if m.table == "series"]
+    things = [m.canonical for m in firm] + [
+        s.category for m in series if (s := knowledge.series.get(m.canonical)) is not None and s.category
+    ]
+    out: list[Mention] = []
+    for m in mentions:
+        if m.others:
+            others = [x for x in mentions if x is not m]
+            chosen = _choose(m, others, things, parts, knowledge)
+            if chosen is not None and (chosen.table, chosen.canonical) != (m.table, m.canonical):
+                m = m.read_as(chosen)
+        out.append(m)
+    return tuple(out)
+
+
+def _choose(
+    m: Mention, others: Sequence[Mention], things: Sequence[str], parts: Parts, knowledge: Knowledge
+) -> Reading | None:
+    by_table = {r.table: r for r in reversed(_readings(m))}
+    brand, thing = by_table.get("brand"), by_table.get("category")
+    if brand is not None and _makes(brand.canonical, things, others, knowledge):
+        return brand
+    if brand is not None and thing is None and len(by_table) > 1 and things:
+        return next(r for r in _readings(m) if r.table != "brand")
+    if thing is not None:
+        later = [
+            x for x in others if x.table == "category" and x.start > m.start and _part(x, parts) == _part(m, parts)
+        ]
+        named = later or (things and "color" in by_table)
+        for table in ("color", "material", "term") if named else ():
+            if table in by_table:
+                return _hue_or_stuff(by_table, things, knowledge) if table in ("color", "material") else by_table[table]
+        return thing
+    return _hue_or_stuff(by_table, things, knowledge)
+
+
+def _part(m: Mention, parts: Parts) -> int:
+    return parts.get(m.start, (0, ""))[0]
+
+
+def _hue_or_stuff(by_table: dict[str, Reading], things: Sequence[str], knowledge: Knowledge) -> Reading | None:
+    if "color" in by_table and "material" in by_table:
+        made = any(knowledge.department(t) in _MADE_OF for t in things)
+        return by_table["material" if made else "color"]
+    return by_table.get("color") or by_table.get("material")
+
+
+def _makes(brand: str, things: Sequence[str], others: Sequence[Mention], knowledge: Knowledge) -> bool:
+    made = knowledge.brands[brand].makes
+    if any(knowledge.is_a(t, b) or knowledge.is_a(b, t) for t in things for b in made):
+        return True
+    accessory = [a for t in things for a in knowledge.categories[t].accessory_of]
+    if any(knowledge.is_a(a, b) or knowledge.is_a(b, a) for a in accessory for b in made):
+        return True
+    return any(m.table == "series" and knowledge.series[m.canonical].brand == brand for m in others)
+
+
+def _head(mentions: Sequence[Mention], parts: Parts) -> Mention | None:
+    best: Mention | None = None
+    for m in mentions:
+        if m.table != "category" or m.negated:
+            continue
+        if best is None or _part(m, parts) == _part(best, parts):
+            best = m
+        else:
+            break
+    return best
+
+
+def _in_for(m: Mention, parts: Parts) -> bool:
+    return parts.get(m.start, (0, ""))[1] in _FOR
+
+
+def _host(
+    hosts: Sequence[Mention], mentions: Sequence[Mention], head: Mention | None, knowledge: Knowledge
+) -> str | None:
+    """The thing that the head is for, part of, or used with."""
+    for m in (*hosts, *(m for m in mentions if m is not head and (head is None or m.start < head.start))):
+        if m.negated:
+            continue
+        if m.table == "category":
+            return m.canonical
+        if m.table == "series" and (category := knowledge.series[m.canonical].category):
+            return category
+    for m in mentions:
+        if (
+            m.table == "brand"
+            and not m.negated
+            and (head is None or _is_accessory(head.canonical, m.canonical, knowledge))
+        ):
+            made = knowledge.brands[m.canonical].makes
+            if made and head is not None:
+                for thing in made:
+                    if _refined(head.canonical, thing, knowledge) != head.canonical:
+                        return thing
+    if head is None:
+        return next((m.canonical for m in mentions if m.table == "category" and not m.negated), None)
+    return None
+
+
+def _is_accessory(category: str, brand: str, knowledge: Knowledge) -> bool:
+    made = knowledge.brands[brand].makes
+    return not any(knowledge.is_a(category, b) for b in made)
+
+
+def _refined(category: str, host: str | None, knowledge: Knowledge) -> str:
+    """The accessory of that host which is called as the category is: bag + laptop → laptop bag."""
+    if host is None or host == category:
+        return category
+    name = singular(tokens(knowledge.categories[category].name)[-1].text)
+    found = _accessory(name, host, knowledge)
+    if found is None or not (knowledge.is_a(found, category) or knowledge.categories[found].name.endswith(name)):
+        return category
+    return found
+
+
+def _noun(
+    text: str, words: Sequence[Token], mentions: Sequence[Mention], parts: Parts, host: str | None, knowledge: Knowledge
+) -> tuple[str, tuple[int, int]] | None:
+    """An unknown word that with its host names an accessory: "case" in "iphone 13 case" or "stand for laptop"."""
+    if host is None:
+        return None
+    covered = {i for m in mentions for i in range(m.start, m.end)}
+    for word in reversed([w for w in words if w.start not in covered and parts[w.start][1] not in _FOR]):
+        found = _accessory(singular(word.text), host, knowledge)
+        if found is not None:
+            return found, (word.start, word.end)
+    return None
+
+
+def _accessory(noun: str, host: str, knowledge: Knowledge) -> str | None:
+    candidates = _accessories(knowledge).get(noun, ())
+    direct = [c for c in candidates if host in knowledge.categories[c].accessory_of]
+    wider = [
+        c
+        for c in candidates
+        if any(knowledge.is_a(host, a) or knowledge.is_a(a, host) for a in knowledge.categories[c].accessory_of)
+    ]
+    return next(iter([*direct, *wider]), None)
+
+
+@lru_cache(maxsize=4)
+def _accessories(knowledge: Knowledge) -> dict[str, tuple[str, ...]]:
+    """Last word of an accessory's names → the accessories, those so called by their own name first."""
+    found: dict[str, list[str]] = {}
+    entries = [c for c in knowledge.categories.values() if c.accessory_of]
+    for names in (lambda c: (c.name,), lambda c: c.terms):
+        for c in entries:
+            for name in names(c):
+                words = tokens(fold(name))
+                if words and c.id not in found.setdefault(singular(words[-1].text), []):
+                    found[singular(words[-1].text)].append(c.id)
+    return {noun: tuple(ids) for noun, ids in found.items()}
+
+
+def without_overlap(mentions: Sequence[Mention], spans: Sequence[tuple[int, int]]) -> list[Mention]:
+    """The mentions that share no character with the spans."""
+    return [m for m in mentions if not any(m.start < end and start < m.end for start, end in spans)]
+
+
+def as_reading(mention: Mention, table: str) -> Mention | None:
+    """A mention in its reading of one table, where it has one."""
+    if mention.table == table:
+        return mention
+    other = next((o for o in mention.others if o.table == table), None)
+    return replace(mention.read_as(other)) if other else None

@@ -1,0 +1,335 @@
+"""Query understanding with the knowledge tables alone: a query becomes demands on the 18 dimensions, head first.
+
+Rows in, rows out, in order; nothing here raises for the sake of a query. It knows no items and no model.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from extractors.context import Phrase, read_phrase, without_overlap
+from extractors.demands import from_mention, from_need, from_price, from_quantities, is_soft
+from lore_mm.console import command_app, for_people, print_json, print_table, run
+from lore_mm.knowledge import Knowledge, load_knowledge
+from lore_mm.mentions import Mention, Scanner, scanner_for
+from lore_mm.rows import demand_to_row
+from lore_mm.text import Token, fold, normalize, singular, tokens
+from lore_mm.types import Demand, Query, Understanding
+from lore_mm.values import Quantity, find_prices, find_quantities
+
+__all__ = ["LONGEST", "main", "understand"]
+
+LONGEST = 1000  # characters; a longer text is no query
+
+_QUESTION = re.compile(
+    r"^\s*(?:is|are|does|do|did|can|could|should|will|what|which|who|whose|why|when|where|how (?:many|much|do|does|is|are|to|long|big))\b"
+    r"|\?\s*$",
+    re.IGNORECASE,
+)
+_RELATION = re.compile(
+    r"\b(?:alternatives?|substitutes?|dupes?|instead of|similar to|cheaper than|better than|as good as|vs\.?|versus|"
+    r"look ?alike|equivalent|replacement for|same as)\b",
+    re.IGNORECASE,
+)
+_SOLUTION = re.compile(
+    r"^\s*(?:gifts?|presents?|something|things?|ideas?|what to|how to|stuff)\b.*\b(?:for|to|that)\b|\bhow to\b|\bi (?:need|want) to\b"
+    r"|\b(?:gift|present) ideas?\b",
+    re.IGNORECASE,
+)
+# Words that carry no demand.
+_EMPTY = frozenset(
+    "a an the of for with in on and or to by from at as is are be it its this that these those my your our their me i we you "
+    "some any all very really quite just also too so best good great nice want need looking look find search buy buying get "
+    "shop please show something thing things stuff which what who how where when why do does can could should would will "
+    "not no without non free except excluding minus under over below above between around about up than more less least most "
+    "if but plus use used using like per ones one other else there here online near today now".split()
+)  # fmt: skip
+_NEGATING = frozenset(("without", "no", "not", "non", "excluding", "except", "minus"))
+_PART_NUMBER = re.compile(r"(?=[a-z0-9-]*\d)(?=[a-z0-9-]*[a-z])[a-z0-9]+(?:-[a-z0-9]+)*", re.IGNORECASE)
+_HEAD_ORDER = ("category", "model", "brand", "ip", "store")
+
+
+def understand(queries: Sequence[Query], knowledge: Knowledge) -> list[Understanding]:
+    """Understand queries: as many results, in the same order. An empty or overlong query is a failed row with a reason."""
+    scanner = scanner_for(knowledge)
+    return [_guarded(query, scanner, knowledge) for query in queries]
+
+
+def _guarded(query: Query, scanner: Scanner, knowledge: Knowledge) -> Understanding:
+    normalized = normalize(query.text[: LONGEST + 1])
+    if not any(c.isalnum() for c in normalized):
+        return Understanding(query, normalized, status="failed", error="empty query")
+    if len(query.text) > LONGEST:
+        error = f"the query has {len(query.text):,} characters; at most {LONGEST:,} are read"
+        return Understanding(query, normalized[:LONGEST], status="failed", error=error)
+    try:
+        return _understand(query, normalized, scanner, knowledge)
+    except Exception as error:
+        return Understanding(query, normalized, status="failed", error=f"{type(error).__name__}: {error}")
+
+
+def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Knowledge) -> Understanding:
+    text = query.text
+    prices = find_prices(text)
+    spans = [(p.start, p.end) for p in prices]
+    mentions = without_overlap(scanner.find(text), spans)
+    quantities = [q for q in find_quantities(text) if _stands(q, mentions, spans)]
+    mentions = without_overlap(mentions, [(q.start, q.end) for q in quantities])
+    phrase = read_phrase(text, mentions, knowledge)
+    corrections = tuple((m.text, m.correction) for m in phrase.mentions if m.correction)
+
+    demands = [*_known(phrase, quantities, knowledge), *(from_price(p, text) for p in prices)]
+    demands.extend(from_quantities(quantities, phrase, knowledge))
+    demands.extend(_unknown(text, demands, phrase, quantities, knowledge))
+    demands = _with_implied(_with_head(demands, text), phrase, knowledge)
+    kind = _hard_type(text, demands, phrase, knowledge)
+    return Understanding(query, _corrected(normalized, corrections), tuple(demands), corrections, kind)
+
+
+def _stands(q: Quantity, mentions: Sequence[Mention], prices: Sequence[tuple[int, int]]) -> bool:
+    """False for a number that is part of a price or of a known term (iPhone 13, 2 in 1)."""
+    if any(q.start < end and start < q.end for start, end in prices):
+        return False
+    if q.kind == "share":
+        return True
+    return not any(
+        m.start <= q.start and q.end <= m.end and (m.end - m.start) > (q.end - q.start)
+        or (m.table == "series" and m.start < q.end and q.start < m.end)
+        for m in mentions
+    )  # fmt: skip
+
+
+def _known(phrase: Phrase, quantities: Sequence[Quantity], knowledge: Knowledge) -> Iterator[Demand]:
+    """The demands of known terms: the thing, its qualities, and what it is for."""
+    shares = [q for q in quantities if q.kind == "share"]
+    named = phrase.category is not None
+    if phrase.noun is not None and phrase.category is not None:
+        start, end = phrase.noun
+        word = next(iter(knowledge.categories[phrase.category].name.split()[-1:]), "")
+        why = f"the {word} of a {knowledge.categories[phrase.host or phrase.category].name}"
+        yield Demand("category", word, phrase.category, start=start, end=end, confidence=0.9, why=why)
+    for m in phrase.mentions:
+        if m.table == "need":
+            yield from from_need(m, knowledge, named)
+        elif m is phrase.head:
+            why = None if phrase.category == m.canonical else f"a {m.text} for a {_name(phrase.host, knowledge)}"
+            yield replace(from_mention(m), canonical=phrase.category, why=why or from_mention(m).why)
+        elif m.table == "category" and not m.negated:
+            yield _second_thing(m, phrase, knowledge)
+        else:
+            share = next((q for q in shares if q.end <= m.start and m.start - q.end <= 4), None)
+            yield from_mention(m, share)
+
+
+def _name(category: str | None, knowledge: Knowledge) -> str:
+    return knowledge.categories[category].name if category else "thing"
+
+
+def _second_thing(m: Mention, phrase: Phrase, knowledge: Knowledge) -> Demand:
+    """A kind of thing that is not the head: what it is for, another kind wanted as well, or what is on it."""
+    if m.canonical == phrase.host or m in phrase.hosts:
+        return Demand(
+            "component", m.text, "accessory", strictness="soft", start=m.start, end=m.end, confidence=0.7,
+            why=f"for a {_name(m.canonical, knowledge)}",
+        )  # fmt: skip
+    return Demand("style_detail", m.text, None, strictness="soft", start=m.start, end=m.end, confidence=0.5)
+
+
+def _unknown(
+    text: str, demands: Sequence[Demand], phrase: Phrase, quantities: Sequence[Quantity], knowledge: Knowledge
+) -> Iterator[Demand]:
+    """Words that no table knows: a part number, a series' unknown variant, the unknown thing itself, else a wish."""
+    taken = {i for d in demands if d.start is not None and d.end is not None for i in range(d.start, d.end)}
+    taken.update(i for m in phrase.mentions for i in range(m.start, m.end))
+    taken.update(i for q in quantities for i in range(q.start, q.end))
+    words = [w for w in tokens(text) if w.start not in taken]
+    solved = any(m.table == "need" and knowledge.needs[m.canonical].kind != "jargon" for m in phrase.mentions)
+    named = any(d.dimension in _HEAD_ORDER and d.canonical and d.polarity > 0 for d in demands)
+    found = [*_runs(text, words)]
+    for n, (start, end, negated) in enumerate(found):
+        value = text[start:end]
+        if _PART_NUMBER.fullmatch(value) and len(value) > 3:
+            yield Demand("model", value, start=start, end=end, confidence=0.8)
+        elif negated:
+            yield Demand("style_detail", value, op="not", polarity=-1, start=start, end=end, confidence=0.6)
+        elif not named and not solved and n == len(found) - 1:
+            yield Demand("category", value, start=start, end=end, confidence=0.4, why="no table knows these words")
+        else:
+            yield Demand("special", value, strictness="soft", start=start, end=end, confidence=0.4)
+
+
+def _runs(text: str, words: Sequence[Token]) -> Iterator[tuple[int, int, bool]]:
+    """Neighbouring unknown words as one; part numbers alone. The flag says that a negation stands before."""
+    run: list[Token] = []
+    negated = False
+    for word in [*words, None]:
+        empty = word is None or word.text in _EMPTY
+        code = word is not None and not empty and bool(_PART_NUMBER.fullmatch(word.text)) and len(word.text) > 3
+        joined = bool(run) and word is not None and not text[run[-1].end : word.start].strip(" -'’&")
+        if run and (empty or code or not joined):
+            yield run[0].start, run[-1].end, negated
+            run, negated = [], False
+        if word is None:
+            return
+        if code:
+            start = word.start
+            yield start, word.end, negated
+            negated = False
+        elif empty:
+            negated = word.text in _NEGATING
+        else:
+            run.append(word)
+
+
+def _with_head(demands: list[Demand], text: str) -> list[Demand]:
+    """The demands with the main target first: the thing named, else a model, brand, character or store."""
+    for dimension in _HEAD_ORDER:
+        fitting = [d for d in demands if d.dimension == dimension and d.polarity > 0]
+        best = next(iter(sorted(fitting, key=lambda d: (d.canonical is None, d.latent))), None)
+        if best is not None:
+            rest = [d for d in demands if d is not best]
+            if dimension != "category":
+                rest = [d if d.dimension != "category" else replace(d, strictness="soft") for d in rest]
+            return [replace(best, role="head", strictness="hard"), *rest]
+    return demands
+
+
+def _with_implied(demands: list[Demand], phrase: Phrase, knowledge: Knowledge) -> list[Demand]:
+    """A series implies its brand, and, where it stands alone, the kind of thing it is."""
+    out = list(demands)
+    brands = {d.canonical for d in demands if d.dimension == "brand"}
+    has_kind = any(d.dimension == "category" and d.polarity > 0 for d in demands)
+    for d in demands:
+        series = knowledge.series.get(d.canonical or "") if d.dimension == "model" and d.polarity > 0 else None
+        if series is None:
+            continue
+        if series.brand and series.brand not in brands:
+            brands.add(series.brand)
+            why = f"{series.name} is by {series.brand}"
+            out.append(Demand("brand", series.brand, series.brand, confidence=0.9 * d.confidence, latent=True, why=why))
+        if series.category and not has_kind:
+            has_kind = True
+            why = f"{series.name} is a {_name(series.category, knowledge)}"
+            name = _name(series.category, knowledge)
+            out.append(Demand("category", name, series.category, confidence=0.9 * d.confidence, latent=True, why=why))
+    return [_with_readings(d, phrase, knowledge) for d in out]
+
+
+def _with_readings(d: Demand, phrase: Phrase, knowledge: Knowledge) -> Demand:
+    """Other readings of the same words: of the same dimension as alternatives, of another in the note."""
+    mention = next((m for m in phrase.mentions if m.start == d.start and m.canonical == d.canonical and m.others), None)
+    if mention is None:
+        return d
+    same = tuple(o.canonical for o in mention.others if o.dimension == d.dimension)
+    alternatives = tuple(dict.fromkeys((*d.alternatives, *same)))
+    other = [f"{o.dimension} {o.canonical}" for o in mention.others if o.dimension != d.dimension]
+    why = d.why or (f"can also be {', '.join(other)}" if other else None)
+    return replace(d, alternatives=alternatives, why=why)
+
+
+def _corrected(normalized: str, corrections: Sequence[tuple[str, str]]) -> str:
+    """The normalised text with its spelling put right."""
+    for typed, read in corrections:
+        normalized = re.sub(rf"\b{re.escape(typed)}\b", read, normalized, count=1)
+    return normalized
+
+
+def _hard_type(text: str, demands: Sequence[Demand], phrase: Phrase, knowledge: Knowledge) -> str:
+    """What makes the query hard, by the order of LORE §4: knowledge, then reasoning, then several hard conditions."""
+    kinds = {knowledge.needs[m.canonical].kind for m in phrase.mentions if m.table == "need"}
+    if "substitute" in kinds or _RELATION.search(text):
+        return "entity_relation"
+    if "solution" in kinds or _SOLUTION.search(text):
+        return "solution_seeking"
+    if _QUESTION.search(text):
+        return "question"
+    if any(d.polarity < 0 for d in demands):
+        return "negative_constraint"
+    head = demands[0] if demands else None
+    if "jargon" in kinds or (head and head.dimension == "model" and head.canonical is None):
+        return "domain_jargon"
+    if len({d.dimension for d in demands if not d.latent and d.strictness == "hard"}) >= 3:
+        return "multi_attribute"
+    return "other"
+
+
+@lru_cache(maxsize=1)
+def _colours() -> dict[str, str]:
+    return {
+        "category": "bold cyan", "brand": "magenta", "model": "magenta", "color": "yellow", "material": "yellow",
+        "spec": "green", "price": "green", "bundle": "green", "audience": "blue", "season": "blue",
+    }  # fmt: skip
+
+
+def _show(u: Understanding) -> None:
+    """One query as a table: its words with their spans coloured, and what each stands for."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Text(u.query.text)
+    for d in u.demands:
+        if d.start is not None and d.end is not None:
+            shown.stylize(("red " if d.polarity < 0 else "") or _colours().get(d.dimension, "white"), d.start, d.end)
+    title = Text.assemble(shown, "  ", (u.error or u.hard_type.replace("_", " "), "dim"))
+    table = Table(title=title, title_justify="left", box=None, header_style="dim")
+    for column in ("", "dimension", "words", "read as", "strictness", "why"):
+        table.add_column(column)
+    for d in u.demands:
+        sign = "−" if d.polarity < 0 else ("●" if d.role == "head" else "+")
+        read = d.canonical or ""
+        if d.number is not None:
+            high = "" if d.number_high is None else f"–{d.number_high:g}"
+            read = f"{read} {d.op.replace('_', ' ')} {d.number:g}{high} {d.unit or ''}".strip()
+        if d.alternatives:
+            read += f" (or {', '.join(d.alternatives)})"
+        words = Text(d.value, style=_colours().get(d.dimension, "white"))
+        table.add_row(sign, Text(d.dimension), words, Text(read), "implied" if d.latent else d.strictness, Text(d.why or ""))
+    print_table(table)
+
+
+def _to_json(u: Understanding) -> dict[str, object]:
+    return {
+        "query": u.query.text,
+        "normalized": u.normalized,
+        "status": u.status,
+        "error": u.error,
+        "hard_type": u.hard_type,
+        "corrections": [{"typed": a, "read": b} for a, b in u.corrections],
+        "demands": [demand_to_row(d) for d in u.demands],
+    }
+
+
+def main(
+    queries: Annotated[list[str], typer.Argument(help="Queries, each in quotes; - reads one a line from stdin.")],
+    knowledge: Annotated[
+        list[Path] | None, typer.Option("--knowledge", help="A folder of your own knowledge tables; may be repeated.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON lines on a terminal too.")] = False,
+) -> None:
+    """Read queries into demands: what is asked for, on which dimension, and how strictly.
+
+    Example: lore understand "red nike running shoes size 42 without laces"
+    """
+    tables = load_knowledge(tuple(knowledge or ()))
+    texts: list[str] = []
+    for query in queries:
+        texts.extend(line.rstrip("\n") for line in sys.stdin) if query == "-" else texts.append(query)
+    for n in range(0, len(texts), 1024):
+        batch = [Query(str(n + i), text) for i, text in enumerate(texts[n : n + 1024])]
+        for understanding in understand(batch, tables):
+            if for_people(json):
+                _show(understanding)
+            else:
+                print_json(_to_json(understanding))
+
+
+if __name__ == "__main__":
+    run(command_app(main, "python -m extractors.queries"))
