@@ -119,11 +119,11 @@ def evaluate_judge(
 def judge_pairs(store: FeatureStore, pairs: LabelledPairs, rules: Path | None = None) -> list[Judgment]:
     """One judgment a labelled pair, made now: queries are read and paths walked on the store's features."""
     from extractors.queries import understand
-    from stores.query import Snapshot
 
     from lore_mm.knowledge import load_knowledge
     from relevance.judge import Judge, failed_judgment
     from relevance.rules import load_rulebook
+    from stores.query import Snapshot
 
     knowledge = load_knowledge()
     queries = {i: Query(i, text) for i, text in zip(pairs.query_ids, pairs.texts, strict=True)}
