@@ -74,8 +74,19 @@ class ItemView:
         """What was extracted on a dimension, most confident first."""
         if dimension not in self._stated:
             values = sorted(self._by_dimension.get(dimension, ()), key=lambda a: -a.confidence)
-            self._stated[dimension] = tuple(_from_attribute(a) for a in values)
+            self._stated[dimension] = tuple(_from_attribute(a) for a in values) or self._field(dimension)
         return self._stated[dimension]
+
+    def _field(self, dimension: str) -> tuple[Found, ...]:
+        """The seller's own brand or store, for an item that nothing was extracted from."""
+        text = {"brand": self.item.brand, "store": self.item.store}.get(dimension)
+        if not text:
+            return ()
+        named = [m for m in self._scanner.find(text, correct=False) if m.dimension == dimension]
+        place = (Evidence(f"given.{dimension}", text, 0, len(text)),)
+        return tuple(Found(m.canonical, dimension, evidence=place, confidence=m.confidence) for m in named) or (
+            Found(text, dimension, evidence=place),
+        )
 
     def mentioned(self, dimension: str, title_only: bool = False) -> tuple[Found, ...]:
         """What the title and description mention on a dimension, title first."""

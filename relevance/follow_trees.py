@@ -22,7 +22,7 @@ def category(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
     demand = step.demand
     asked = [c for c in wanted(demand) if c in knowledge.categories]
     here = [f for f in view.categories if f.value in knowledge.categories]
-    if demand.role == "modifier":
+    if demand.role == "modifier" and not demand.latent:
         return _goes_with(step, asked, view, knowledge)
     if not here:
         return unstated(demand)

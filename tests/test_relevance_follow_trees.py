@@ -156,6 +156,13 @@ def test_a_kind_that_is_not_the_head_is_what_it_should_go_with():
     assert follow("Sofa", modifier).relation == "unstated"
 
 
+def test_a_kind_that_is_implied_is_a_kind_and_not_what_it_goes_with():
+    implied = kind("phone", role="modifier", latent=True)
+    assert follow("Flip phone", implied).relation == "hyponym_precise"
+    assert follow("Phone case", implied).relation == "accessory"
+    assert follow("Sofa", implied).relation == "unrelated"
+
+
 def test_an_unknown_kind_is_looked_up_as_words():
     zorblax = Demand("category", "zorblax lamps", None, role="head")
     assert follow("Zorblax lamp", zorblax).relation == "words_all"
@@ -186,6 +193,13 @@ def test_an_unknown_kind_is_looked_up_as_words():
 def test_relations_of_brands(want, have, title, relation):
     leg = follow(title, Demand("brand", want, want), attributes=[attribute("brand", have, "given.brand")])
     assert leg.relation == relation
+
+
+def test_the_sellers_field_is_read_where_nothing_was_extracted():
+    leg = follow(Item("i", "Shoe", brand="adidas"), Demand("brand", "nike", "Nike"))
+    assert (leg.relation, leg.found, leg.evidence[0].source) == ("brand_other", ("Adidas",), "given.brand")
+    assert follow(Item("i", "Shoe", brand="No-name Ltd"), Demand("brand", "nike", "Nike")).relation == "brand_other"
+    assert follow(Item("i", "Shoe", brand="Nike"), Demand("brand", "nike", "Nike")).relation == "exact"
 
 
 def test_a_brand_in_the_title_stands_in_for_a_missing_field():
