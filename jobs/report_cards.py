@@ -28,6 +28,7 @@ __all__ = [
     "Swatch",
     "build_card",
     "clip",
+    "in_words",
     "source_mark",
     "thumbnail",
 ]
@@ -124,6 +125,12 @@ class Card:
 def clip(text: str, most: int) -> str:
     """The text, or its beginning with an ellipsis."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def in_words(dimension: str | None, value: str) -> str:
+    """A value as people call it: a category by its name instead of its id."""
+    known = load_knowledge().categories.get(value) if dimension == "category" else None
+    return known.name if known else value
 
 
 def source_mark(source: str) -> SourceMark:
@@ -233,7 +240,7 @@ def _percent(share: float) -> int:
 
 
 def _value(attribute: Mapping[str, Any]) -> str:
-    return clip(attribute["value"], 80)
+    return clip(in_words(attribute["dimension"], attribute["value"]), 80)
 
 
 def _swatch(attribute: Mapping[str, Any]) -> Swatch:

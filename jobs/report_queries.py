@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from jobs.report_cards import SourceMark, clip, source_mark
+from jobs.report_cards import SourceMark, clip, in_words, source_mark
 from lore_mm.tables import KEYS
 
 __all__ = [
@@ -249,9 +249,9 @@ def _candidate(row: Mapping[str, Any], label: Mapping[str, Any] | None, title: s
 
 def _demand_words(demand: Mapping[str, Any]) -> str:
     words = clip(demand["value"] or demand["canonical"] or "", 120)
-    canonical = demand["canonical"]
-    if canonical and canonical.casefold() != words.casefold():
-        words = f"{words} = {clip(canonical, 80)}"
+    meant = in_words(demand["dimension"], demand["canonical"] or "")
+    if meant and meant.casefold() != words.casefold():
+        words = f"{words} ({clip(meant, 80)})"
     return f"not {words}" if demand["polarity"] == -1 or demand["op"] == "not" else words
 
 
@@ -267,7 +267,7 @@ def _step(leg: Mapping[str, Any]) -> Step:
         implied=bool(demand.get("latent")),
         why=clip(demand["why"], 200) if demand.get("why") else None,
         attribute=leg["attribute"] or "",
-        found=tuple(clip(f, 80) for f in (leg["found"] or ())[:6]),
+        found=tuple(clip(in_words(demand.get("dimension"), f), 80) for f in (leg["found"] or ())[:6]),
         sources=tuple(marks.values()),
         quote=next((clip(e["quote"], 120) for e in evidence if e["quote"]), None),
         relation=(leg["relation"] or "").replace("_", " "),

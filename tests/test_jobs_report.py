@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 import jobs.report
 from jobs.report import main, render, write_report
-from jobs.report_cards import build_card, clip, source_mark, thumbnail
+from jobs.report_cards import build_card, clip, in_words, source_mark, thumbnail
 from jobs.report_data import gather
 from lore_mm.console import command_app
 from lore_mm.errors import InputError
@@ -205,7 +205,7 @@ def test_counts_agreement_and_order(store):
     assert [c.agreement for c in first.candidates] == ["same", "apart", "near", "apart"]
     assert (first.same, first.labelled, first.apart) == (1, 4, 2)
     assert first.corrections == (("shose", "shoes"),)
-    assert first.demands == (("category", "shoes = shoe"), ("color", "not white"))
+    assert first.demands == (("category", "shoes (shoe)"), ("color", "not white"))
     white = first.candidates[0].steps[1]
     assert (white.negated, white.demand, white.found, white.relation, white.level) == (
         True,
@@ -296,6 +296,8 @@ def test_small_words():
     assert source_mark("given.brand").word == "seller’s brand" and source_mark("given.brand").short == "seller"
     assert source_mark("image:0").word == "photo" and source_mark("image:2").word == "photo 2"
     assert source_mark("").kind == "other"
+    assert in_words("category", "running_shoe") == "running shoe"
+    assert in_words("color", "running_shoe") == in_words(None, "running_shoe") == "running_shoe"
 
 
 # --- the page as text ---
