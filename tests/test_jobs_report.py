@@ -321,6 +321,27 @@ def test_page_is_self_contained_and_nothing_hostile_is_markup(page):
     assert "0.612" in text and "0.500 – 0.750" in text  # the evaluation
 
 
+def test_colour_areas_fill_the_bar_once_however_the_shares_add_up(tmp_path):
+    store = open_store(tmp_path, create=True)
+    store.append("items", items_table([item("sofa", "Sofa")]))
+    colors = tuple(
+        AttributeValue("color", "color", name, share=share) for name, share in (("tan", 0.5), ("brown", 0.75))
+    )
+    row = {
+        "item_id": "sofa",
+        "extractor": "merge",
+        "category": None,
+        "attributes": colors,
+        "status": "ok",
+        "error": None,
+    }
+    store.append("attributes", attributes_table([row | {"provenance": DONE}]))
+    text = render(gather(store))
+    areas = text[text.index('class="areas"') :].partition("</svg>")[0]
+    # 75 and 50 parts of 125
+    assert re.findall(r'x="([\d.]+)" width="([\d.]+)"', areas) == [("0.0", "60.0"), ("60.0", "40.0")]
+
+
 def test_same_data_gives_the_same_page(store):
     at = datetime(2026, 2, 3, 4, 5, tzinfo=UTC)
     assert render(gather(store), made_at=at) == render(gather(store), made_at=at)
