@@ -1,7 +1,7 @@
 """Which of a word's readings holds here, and which word names the thing: English noun phrases, for queries and titles.
 
-The head of a noun phrase stands last ("road bike helmet" is a helmet), and what follows "for" or "with" is not the thing
-("charger for iPhone 13" is a charger). Knows words and the knowledge tables; nothing of items or demands.
+The head of a noun phrase stands last ("road bike helmet" is a helmet), and what follows "for" or "with" is not the
+thing ("charger for iPhone 13" is a charger). Knows words and the knowledge tables; nothing of items or demands.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _MADE_OF = frozenset(("jewellery", "furniture", "home", "tools"))
 class Phrase:
     """A text read as a noun phrase. `head` is among `mentions`, or None where no known word names the thing.
 
-    `category` is the head's kind, refined by what it is for ("bag for laptop" is a laptop bag); `host` is that other thing.
-    `hosts` are the mentions after "for". `noun`: the span of an unknown word that was read as the head with its host
+    `category` is the head's kind, refined by what it is for ("bag for laptop" is a laptop bag); `host` is that other
+    thing. `hosts` are the mentions after "for". `noun`: the span of an unknown word read as the head with its host
     ("iphone 13 case").
     """
 
@@ -48,8 +48,11 @@ class Phrase:
 
 
 def read_phrase(text: str, mentions: Sequence[Mention], knowledge: Knowledge, strict: bool = False) -> Phrase:
-    """Settle readings and find the head. `strict`: punctuation parts phrases, and the first that names a thing decides
-    (titles); else commas are taken lightly (queries)."""
+    """Settle readings and find the head.
+
+    `strict`: punctuation parts phrases, and the first that names a thing decides (titles); else commas are taken
+    lightly (queries).
+    """
     words = tokens(text)
     parts = _parts(text, words, mentions, strict)
     settled = _settle(mentions, parts, knowledge)
@@ -103,7 +106,8 @@ def _settle(mentions: Sequence[Mention], parts: Parts, knowledge: Knowledge) -> 
     for m in mentions:
         if m.others:
             others = [x for x in mentions if x is not m]
-            chosen = _choose(m, others, things, parts, knowledge)
+            near = things or [x.canonical for x in others if x.table == "category"]
+            chosen = _choose(m, others, near, parts, knowledge)
             if chosen is not None and (chosen.table, chosen.canonical) != (m.table, m.canonical):
                 m = m.read_as(chosen)
         out.append(m)

@@ -103,7 +103,14 @@ def from_price(p: Price, text: str) -> Demand:
 
 def age_group(years: float) -> str:
     """The audience of an age. The bounds are the stages of LORE §10.3: 1, 3, 6 and 12 years."""
-    for limit, group in ((1, "baby"), (3, "toddlers"), (6, "preschoolers"), (12, "kids"), (18, "teens"), (60, "adults")):
+    for limit, group in (
+        (1, "baby"),
+        (3, "toddlers"),
+        (6, "preschoolers"),
+        (12, "kids"),
+        (18, "teens"),
+        (60, "adults"),
+    ):
         if years < limit:
             return group
     return "seniors"

@@ -16,12 +16,12 @@ from typing import Annotated
 import typer
 
 from extractors.context import Phrase, read_phrase, without_overlap
-from extractors.demands import from_mention, from_need, from_price, from_quantities, is_soft
+from extractors.demands import from_mention, from_need, from_price, from_quantities
 from lore_mm.console import command_app, for_people, print_json, print_table, run
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.mentions import Mention, Scanner, scanner_for
 from lore_mm.rows import demand_to_row
-from lore_mm.text import Token, fold, normalize, singular, tokens
+from lore_mm.text import Token, normalize, tokens
 from lore_mm.types import Demand, Query, Understanding
 from lore_mm.values import Quantity, find_prices, find_quantities
 
@@ -30,8 +30,8 @@ __all__ = ["LONGEST", "main", "understand"]
 LONGEST = 1000  # characters; a longer text is no query
 
 _QUESTION = re.compile(
-    r"^\s*(?:is|are|does|do|did|can|could|should|will|what|which|who|whose|why|when|where|how (?:many|much|do|does|is|are|to|long|big))\b"
-    r"|\?\s*$",
+    r"^\s*(?:is|are|does|do|did|can|could|should|will|what|which|who|whose|why|when|where|"
+    r"how (?:many|much|do|does|is|are|to|long|big))\b|\?\s*$",
     re.IGNORECASE,
 )
 _RELATION = re.compile(
@@ -40,25 +40,30 @@ _RELATION = re.compile(
     re.IGNORECASE,
 )
 _SOLUTION = re.compile(
-    r"^\s*(?:gifts?|presents?|something|things?|ideas?|what to|how to|stuff)\b.*\b(?:for|to|that)\b|\bhow to\b|\bi (?:need|want) to\b"
-    r"|\b(?:gift|present) ideas?\b",
+    r"^\s*(?:gifts?|presents?|something|things?|ideas?|what to|how to|stuff)\b.*\b(?:for|to|that)\b"
+    r"|\bhow to\b|\bi (?:need|want) to\b|\b(?:gift|present) ideas?\b",
     re.IGNORECASE,
 )
 # Words that carry no demand.
 _EMPTY = frozenset(
-    "a an the of for with in on and or to by from at as is are be it its this that these those my your our their me i we you "
-    "some any all very really quite just also too so best good great nice want need looking look find search buy buying get "
-    "shop please show something thing things stuff which what who how where when why do does can could should would will "
-    "not no without non free except excluding minus under over below above between around about up than more less least most "
-    "if but plus use used using like per ones one other else there here online near today now".split()
-)  # fmt: skip
+    "a an the of for with in on and or to by from at as is are be it its this that these those my your our their "
+    "me i we you some any all very really quite just also too so best good great nice want need looking look find "
+    "search buy buying get shop please show something thing things stuff which what who how where when why do "
+    "does can could should would will not no without non free except excluding minus under over below above "
+    "between around about up than more less least most if but plus use used using like per ones one other else "
+    "there here online near today now model brand size sized color colour type kind made series version edition "
+    "needed set make makes buyable quality".split()
+)
 _NEGATING = frozenset(("without", "no", "not", "non", "excluding", "except", "minus"))
 _PART_NUMBER = re.compile(r"(?=[a-z0-9-]*\d)(?=[a-z0-9-]*[a-z])[a-z0-9]+(?:-[a-z0-9]+)*", re.IGNORECASE)
 _HEAD_ORDER = ("category", "model", "brand", "ip", "store")
 
 
 def understand(queries: Sequence[Query], knowledge: Knowledge) -> list[Understanding]:
-    """Understand queries: as many results, in the same order. An empty or overlong query is a failed row with a reason."""
+    """Understand queries: as many results, in the same order.
+
+    An empty or overlong query is a failed row with a reason.
+    """
     scanner = scanner_for(knowledge)
     return [_guarded(query, scanner, knowledge) for query in queries]
 
@@ -86,7 +91,8 @@ def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Know
     phrase = read_phrase(text, mentions, knowledge)
     corrections = tuple((m.text, m.correction) for m in phrase.mentions if m.correction)
 
-    demands = [*_known(phrase, quantities, knowledge), *(from_price(p, text) for p in prices)]
+    known = [_variant(d, text) for d in _known(phrase, quantities, knowledge)]
+    demands = [*known, *(from_price(p, text) for p in prices)]
     demands.extend(from_quantities(quantities, phrase, knowledge))
     demands.extend(_unknown(text, demands, phrase, quantities, knowledge))
     demands = _with_implied(_with_head(demands, text), phrase, knowledge)
@@ -101,7 +107,7 @@ def _stands(q: Quantity, mentions: Sequence[Mention], prices: Sequence[tuple[int
     if q.kind == "share":
         return True
     return not any(
-        m.start <= q.start and q.end <= m.end and (m.end - m.start) > (q.end - q.start)
+        (m.start <= q.start and q.end <= m.end and (m.end - m.start) > (q.end - q.start))
         or (m.table == "series" and m.start < q.end and q.start < m.end)
         for m in mentions
     )  # fmt: skip
@@ -120,13 +126,31 @@ def _known(phrase: Phrase, quantities: Sequence[Quantity], knowledge: Knowledge)
         if m.table == "need":
             yield from from_need(m, knowledge, named)
         elif m is phrase.head:
-            why = None if phrase.category == m.canonical else f"a {m.text} for a {_name(phrase.host, knowledge)}"
-            yield replace(from_mention(m), canonical=phrase.category, why=why or from_mention(m).why)
+            head = from_mention(m)
+            if phrase.category != m.canonical:
+                head = replace(head, why=f"a {m.text} for a {_name(phrase.host, knowledge)}")
+            yield replace(head, canonical=phrase.category)
         elif m.table == "category" and not m.negated:
             yield _second_thing(m, phrase, knowledge)
         else:
             share = next((q for q in shares if q.end <= m.start and m.start - q.end <= 4), None)
             yield from_mention(m, share)
+
+
+_NEXT_NUMBER = re.compile(
+    r"[ -]?(?:[a-z]?\d{1,4}[a-z]?)(?![\w%\"”″.])(?!\s?(?:inch|in|gb|tb|cm|mm|mah|pack|w|x)\b)", re.IGNORECASE
+)
+
+
+def _variant(d: Demand, text: str) -> Demand:
+    """A known series with a number that is not known ("iPhone 17"): a model of its own, known by its words only."""
+    if d.dimension != "model" or d.canonical is None or d.end is None or d.start is None or d.canonical[-1].isdigit():
+        return d
+    more = _NEXT_NUMBER.match(text, d.end)
+    if more is None:
+        return d
+    why = f"an unknown model of the series {d.canonical}"
+    return replace(d, value=text[d.start : more.end()], canonical=None, end=more.end(), why=why)
 
 
 def _name(category: str | None, knowledge: Knowledge) -> str:
@@ -208,10 +232,13 @@ def _with_implied(demands: list[Demand], phrase: Phrase, knowledge: Knowledge) -
     brands = {d.canonical for d in demands if d.dimension == "brand"}
     has_kind = any(d.dimension == "category" and d.polarity > 0 for d in demands)
     for d in demands:
-        series = knowledge.series.get(d.canonical or "") if d.dimension == "model" and d.polarity > 0 else None
+        model = (
+            (d.canonical or (d.why or "").rpartition("series ")[2]) if d.dimension == "model" and d.polarity > 0 else ""
+        )
+        series = knowledge.series.get(model)
         if series is None:
             continue
-        if series.brand and series.brand not in brands:
+        if series.brand and not brands:
             brands.add(series.brand)
             why = f"{series.name} is by {series.brand}"
             out.append(Demand("brand", series.brand, series.brand, confidence=0.9 * d.confidence, latent=True, why=why))
@@ -291,7 +318,9 @@ def _show(u: Understanding) -> None:
         if d.alternatives:
             read += f" (or {', '.join(d.alternatives)})"
         words = Text(d.value, style=_colours().get(d.dimension, "white"))
-        table.add_row(sign, Text(d.dimension), words, Text(read), "implied" if d.latent else d.strictness, Text(d.why or ""))
+        table.add_row(
+            sign, Text(d.dimension), words, Text(read), "implied" if d.latent else d.strictness, Text(d.why or "")
+        )
     print_table(table)
 
 

@@ -56,7 +56,7 @@ class Mention:
 _RANK = {"need": 0, "series": 1, "category": 2, "color": 3, "brand": 4, "material": 5, "term": 6}
 _CONFIDENCE: dict[Via, float] = {"exact": 1.0, "inflected": 0.98, "misspelt": 0.75}
 _JOINED = 0.9  # "sun glasses" for sunglasses
-_BREAK = re.compile(r"[,;:!?|()\[\]{}\n\"“”•·]|[.](?:\s|$)")
+_BREAK = re.compile(r"[,;:!?|()\[\]{}\n\"“”•·]|[.]\s")
 
 
 class _Node:
@@ -79,7 +79,9 @@ class Scanner:
             self._add(term, reading)
         self._common = _common_words()
         self._misspelt = {w: m for b in knowledge.brands.values() for w, m in _misspellings(b.name, b.misspelt)}
-        self._near = _Near(w for w in self._words if w.isascii() and w.isalpha())
+        # Only words that are a term by themselves are corrected to: "world" inside a longer term draws in too much.
+        single = {w: node for w, node in self._root.edges.items() if w.isascii() and w.isalpha() and node.readings}
+        self._near = _Near(w for w, node in single.items() if node.readings[0].table != "need")
 
     def knows(self, word: str) -> bool:
         """True for a word that is part of some term, or its plural, or is everyday English."""
@@ -262,12 +264,19 @@ class _Near:
         """The one nearest word, or None where there is none, or two are as near."""
         edits = _edits(word)
         near = {w for shorter in _without(word, edits) for w in self._index.get(shorter, ())}
-        ranked = sorted((d, w) for w in near if w[0] == word[0] and (d := _distance(word, w)) <= min(edits, _edits(w)))
+        fitting = [w for w in near if w[0] == word[0] and not _only_ending(word, w)]
+        ranked = sorted((d, w) for w in fitting if (d := _distance(word, w)) <= min(edits, _edits(w)))
         if not ranked or (
             len(ranked) > 1 and ranked[0][0] == ranked[1][0] and singular(ranked[1][1]) != singular(ranked[0][1])
         ):
             return None
         return ranked[0][1]
+
+
+def _only_ending(word: str, other: str) -> bool:
+    """True where the words differ in their endings alone: closed and closet, simply and simple are different words."""
+    same = next((i for i, (a, b) in enumerate(zip(word, other, strict=False)) if a != b), min(len(word), len(other)))
+    return len(word) - same <= 1 and len(other) - same <= 1
 
 
 def _edits(word: str) -> int:
@@ -302,8 +311,11 @@ def _common_words() -> frozenset[str]:
     return frozenset(path.read_text(encoding="utf-8").split())
 
 
-_CUES = re.compile(r"\b(?:without|w/o|no|not|non|never|excluding|except|exclude|minus|free|isn'?t|doesn'?t|aren'?t|don'?t|none|avoid|lacks?|"
-                   r"separately|excluded|sans)\b", re.IGNORECASE)  # fmt: skip
+_CUES = re.compile(
+    r"\b(?:without|w/o|no|not|non|never|excluding|except|exclude|minus|free|isn't|doesn't|aren't|don't|none|avoid|lacks?|"
+    r"separately|excluded|sans)\b",
+    re.IGNORECASE,
+)
 _BEFORE = frozenset("without no not non excluding except exclude minus never avoid lack lacks sans".split())
 _JOINING = frozenset(("or", "and", "nor", "any", "a", "an", "the", "of", "with", "made", "from", "visible"))
 _SKIPPED = frozenset(

@@ -1,7 +1,7 @@
-"""Numbers in text: quantities in base units, sizes, counts, ages, years, shares of a material, and prices, with spans.
+"""Numbers in text: quantities in base units, sizes, counts, ages, years, shares, and prices, with spans.
 
-It knows units and currencies, not goods: whether 13 inch is a screen or the length of something is decided by the caller
-where no screen word stands beside it. Units and factors: `schemas/units.toml`.
+It knows units and currencies, not goods: whether 13 inch is a screen or the length of something is decided by the
+caller where no screen word stands beside it. Units and factors: `schemas/units.toml`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["Price", "Quantity", "find_prices", "find_quantities", "format_number
 
 
 class Quantity(NamedTuple):
-    """A number with its unit. `number_high` is the upper end of a range, else None; both in `unit`, the kind's base unit.
+    """A number with its unit, the base unit of its kind. `number_high` is the upper end of a range, else None.
 
-    Letter sizes have kind size, unit letter, and count notches from M = 0 (XS −2 … XL 2). Shoe sizes keep the system they
-    are given in as their unit: EU, UK or US. `op` is eq, at_least ("6+ years", "at least 2 m") or at_most ("up to 2 m").
+    Letter sizes have kind size, unit letter, and count notches from M = 0 (XS −2 … XL 2). Shoe sizes keep the system
+    they are given in as their unit: EU, UK or US. `op` is eq, at_least ("6+ years") or at_most ("up to 2 m").
     """
 
     kind: str
@@ -34,7 +34,7 @@ class Quantity(NamedTuple):
 
 
 class Price(NamedTuple):
-    """A price or a bound on one. op: eq · at_most (high) · at_least (low) · range (both). currency: ISO 4217, or None."""
+    """A price or a bound on one. op: eq · at_most (high) · at_least (low) · range (both). currency: ISO 4217."""
 
     op: str
     low: float | None
@@ -86,7 +86,8 @@ _AFTER_IN = re.compile(
     re.IGNORECASE,
 )
 _BOUND = re.compile(
-    r"(?:\b(?P<most>under|below|less than|up to|at most|max|maximum|smaller than|shorter than|no more than)|(?P<lt><=?|≤)"
+    r"(?:\b(?P<most>under|below|less than|up to|at most|max|maximum|smaller than|shorter than|no more than)"
+    r"|(?P<lt><=?|≤)"
     r"|\b(?P<least>over|above|more than|at least|min|minimum|larger than|bigger than|longer than)|(?P<gt>>=?|≥))\s?$",
     re.IGNORECASE,
 )
@@ -143,21 +144,21 @@ def find_quantities(text: str) -> list[Quantity]:
         return []
     free = _Spans()
     found: list[Quantity] = []
-    for m in _WORDED.finditer(text):
-        for quantity in _worded(m):
+    for worded in _WORDED.finditer(text):
+        for quantity in _worded(worded):
             free.take(quantity.start, quantity.end)
             found.append(quantity)
     units = _units()
     position = 0
-    while m := units.pattern.search(text, position):
+    while (m := units.pattern.search(text, position)) is not None:
         made = [q for q in _measured(m, text, units.factors) if free.open(q.start, q.end)]
         for quantity in made:
             free.take(quantity.start, quantity.end)
         found.extend(made)
         position = made[-1].end if made else m.end("n0")
-    for m in _YEAR.finditer(text):
-        if free.open(m.start(), m.end()):
-            found.append(Quantity("year", float(m[0]), None, "year", m.start(), m.end(), m[0]))
+    for dated in _YEAR.finditer(text):
+        if free.open(dated.start(), dated.end()):
+            found.append(Quantity("year", float(dated[0]), None, "year", dated.start(), dated.end(), dated[0]))
     return sorted(found, key=lambda q: (q.start, q.end))
 
 
@@ -184,9 +185,9 @@ def _measured(m: re.Match[str], text: str, factors: dict[str, tuple[str, float, 
             parts.append((m[f"n{i}"], unit, m.start(f"n{i}"), end, m[f"s{i}"].lower() if i != "0" else ""))
     while parts and not _is_unit(parts[-1], text, factors):
         parts.pop()
-    for i in range(len(parts) - 1, 0, -1):  # a word that is no unit parts what stands before it from what follows
-        if parts[i - 1][1] is not None and not _is_unit(parts[i - 1], text, factors):
-            parts = parts[i:]
+    for n in range(len(parts) - 1, 0, -1):  # a word that is no unit parts what stands before it from what follows
+        if parts[n - 1][1] is not None and not _is_unit(parts[n - 1], text, factors):
+            parts = parts[n:]
             break
     if not parts:
         return []
@@ -249,8 +250,8 @@ def _as_screen(quantity: Quantity, text: str) -> Quantity:
         return quantity
     after = text[quantity.end : quantity.end + 40]
     if _SCREEN_AFTER.match(after) or _SCREEN_BEFORE.search(text[max(0, quantity.start - 20) : quantity.start]):
-        high = None if quantity.number_high is None else quantity.number_high / 2.54
-        return quantity._replace(kind="screen", unit="in", number=quantity.number / 2.54, number_high=high)
+        high = None if quantity.number_high is None else round(quantity.number_high / 2.54, 6)
+        return quantity._replace(kind="screen", unit="in", number=round(quantity.number / 2.54, 6), number_high=high)
     return quantity
 
 
@@ -274,7 +275,7 @@ _YEAR = re.compile(r"(?<![\w.,$€£¥#/-])(?:19[3-9]\d|20[0-4]\d)(?![\w%°]|[.,
 _WORDED = re.compile(
     rf"\b(?:pack|set|box|case|bundle|lot)s?\s+of\s+(?P<pack>\d{{1,4}}|{_IN_WORDS}|a dozen)\b"
     rf"|\b(?P<worded>{_IN_WORDS})[\s-](?P<worded_unit>piece|pack|pair|seater|person|tier|drawer|man)s?\b"
-    r"|(?<![\w.])(?P<times>\d{1,3})\s?x(?=\s[a-z])"
+    r"|(?<![\w.])(?P<times>\d{1,3})\s?x(?=\s[a-z])(?!\s(?:the|as|more|faster|better|larger|longer|optical|digital|zoom|magnif|by)\b)"
     r"|\b(?P<dozen>(?:a\s)?dozen)\b"
     r"|\baged?s?\s?(?P<ages>\d{1,2})(?:" + _TO + r"(?P<ages_high>\d{1,2}))?(?P<ages_open>\s?\+|\sand up)?(?!\w)"
     r"|\b(?P<age>\d{1,2})(?:"
@@ -364,9 +365,9 @@ _SYMBOLS = {
     "c$": "CAD",
 }
 _NAMES = {
-    "dollar": "USD", "dollars": "USD", "bucks": "USD", "usd": "USD", "euro": "EUR", "euros": "EUR", "eur": "EUR", "quid": "GBP",
-    "gbp": "GBP", "pounds": "GBP", "pound": "GBP", "yuan": "CNY", "rmb": "CNY", "cny": "CNY", "yen": "JPY", "jpy": "JPY",
-    "rupees": "INR", "inr": "INR", "chf": "CHF", "cad": "CAD", "aud": "AUD", "sek": "SEK",
+    "dollar": "USD", "dollars": "USD", "bucks": "USD", "usd": "USD", "euro": "EUR", "euros": "EUR", "eur": "EUR",
+    "quid": "GBP", "gbp": "GBP", "pounds": "GBP", "pound": "GBP", "yuan": "CNY", "rmb": "CNY", "cny": "CNY",
+    "yen": "JPY", "jpy": "JPY", "rupees": "INR", "inr": "INR", "chf": "CHF", "cad": "CAD", "aud": "AUD", "sek": "SEK",
 }  # fmt: skip
 _SYMBOL = r"us\$|a\$|c\$|[$€£¥￥₹]"
 _AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d{1,2})?|\d{1,9}(?:[.,]\d{1,2})?"
@@ -378,7 +379,8 @@ _PRICE = re.compile(
     rf"(?:(?<![\w])(?:(?P<most>{_MOST})|(?P<least>{_LEAST})|(?P<between>between)|(?P<about>around|about|approx\.?|~))\s?)?"
     rf"(?<![\w.,])(?P<sym>{_SYMBOL})?\s?(?P<a>{_AMOUNT})(?P<k>k)?(?:\s?(?P<sym_a>[€£$])(?!\d))?(?:[\s-]?(?P<cur_a>{'|'.join(_NAMES)})\b)?"
     rf"(?:\s?(?:-|–|to|and)\s?(?P<sym_b>{_SYMBOL})?(?P<b>{_AMOUNT})(?P<k_b>k)?(?![\w])(?:\s?(?P<sym_c>[€£$]))?(?:[\s-]?(?P<cur_b>{'|'.join(_NAMES)})\b)?)?"
-    r"(?![\w%\"”″]|[.,]\d)(?P<or>\s?(?:or (?P<or_less>less|under|below)|or (?:more|over|above)|and (?P<and_less>under|below)|and (?:up|over|above)|max\b))?",
+    r"(?![\w%\"”″]|[.,]\d)(?P<or>\s?(?:or (?P<or_less>less|under|below)|or (?:more|over|above)"
+    r"|and (?P<and_less>under|below)|and (?:up|over|above)|max\b))?",
     re.IGNORECASE,
 )
 _PRICE_WORD_BEFORE = re.compile(
@@ -389,7 +391,7 @@ _PRICE_WORD_BEFORE = re.compile(
 def find_prices(text: str, default_currency: str | None = None) -> list[Price]:
     """Prices and price bounds: "under 50", "between €20 and €40", "50-100 dollars", "$20 or less".
 
-    A bare number is a price only after a bound ("under 50") or a price word ("budget 50"), and never where a unit follows it.
+    A bare number is a price only after a bound ("under 50") or a price word ("budget 50"), and never before a unit.
     """
     found: list[Price] = []
     if not any(c.isdigit() for c in text):
@@ -420,7 +422,7 @@ def _bare(m: re.Match[str], text: str) -> bool:
 def _has_unit(text: str, start: int) -> bool:
     found = _units().pattern.match(text, start)
     return bool(found and found["u0"] and _key(found["u0"]) in _units().factors) or bool(
-        re.match(r"\d+\s?(?:years?|months?|yrs?|%|k\b)", text[start:], re.IGNORECASE)
+        re.match(r"\d+\s?(?:years?|months?|yrs?|%)", text[start:], re.IGNORECASE)
     )
 
 

@@ -1,0 +1,120 @@
+"""What the seller says, parsed: fields, title and description → attribute values with the exact words as evidence.
+
+Fields are believed before the title, the title before the description. The kind of thing comes first: the seller's own
+category path, refined by what the title calls the thing. It knows the knowledge tables and the attribute schemas, no
+pictures and no models; single values are read by `extractors.seller`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from extractors.context import Phrase, as_reading, read_phrase, without_overlap
+from extractors.protocol import Extraction, ExtractorInput
+from extractors.seller import LONGEST_TEXT, LONGEST_TITLE, Reader, Source, fields_of, fields_sha
+from lore_mm.fingerprint import sha_of
+from lore_mm.knowledge import Knowledge
+from lore_mm.mentions import scanner_for
+from lore_mm.schema import Schemas
+from lore_mm.types import AttributeValue, Evidence, Item
+from lore_mm.values import find_quantities
+
+__all__ = ["Given"]
+
+_PATH = re.compile(r"\s*(?:>|/|\||»|›|::)\s*")
+
+
+class Given:
+    """The extractor of what is written."""
+
+    name = "given"
+    needs_pictures = False
+
+    def __init__(self, knowledge: Knowledge, schemas: Schemas | None = None) -> None:
+        self.knowledge = knowledge
+        self.schemas = schemas
+        self.sha = sha_of(["given", knowledge.sha, schemas.sha if schemas else None, fields_sha()])
+        self._scanner = scanner_for(knowledge)
+
+    def extract(self, inputs: Sequence[ExtractorInput]) -> list[Extraction]:
+        """Read items; len(result) == len(inputs). An item that cannot be read is a failed extraction with its reason."""
+        return [self._guarded(one) for one in inputs]
+
+    def _guarded(self, one: ExtractorInput) -> Extraction:
+        try:
+            return self._extract(one)
+        except Exception as error:
+            return Extraction(status="failed", error=f"{type(error).__name__}: {error}")
+
+    def _extract(self, one: ExtractorInput) -> Extraction:
+        item = one.item
+        title = item.title[:LONGEST_TITLE]
+        quantities = find_quantities(title)
+        spans = [(q.start, q.end) for q in quantities if q.kind not in ("share", "year")]
+        found = self._scanner.find(title)
+        known = [m for m in found if m.table in ("series", "need")]
+        quantities = [q for q in quantities if not any(m.start < q.end and q.start < m.end for m in known)]
+        spans = [s for s in spans if not any(m.start < s[1] and s[0] < m.end for m in known)]
+        phrase = read_phrase(title, without_overlap(found, spans), self.knowledge, strict=True)
+        sources = list(fields_of(item))
+        category = self._category(item, phrase, sources)
+        kind = category.value if category else one.category
+        reader = Reader(item, kind, self.knowledge, self.schemas)
+        values = [*filter(None, [category]), *reader.identity(phrase, sources)]
+        values += reader.from_fields(sources)
+        values += reader.from_title(phrase, quantities)
+        values += reader.from_description(item.description[:LONGEST_TEXT])
+        return Extraction(tuple(reader.legal(values)), kind)
+
+    def _category(self, item: Item, phrase: Phrase, sources: Sequence[Source]) -> AttributeValue | None:
+        """The kind: the seller's path at its deepest known place, refined by what the title calls the thing."""
+        knowledge = self.knowledge
+        named = phrase.category
+        evidence: list[Evidence] = []
+        if named is not None:
+            start, end = (phrase.head.start, phrase.head.end) if phrase.head else phrase.noun or (0, 0)
+            evidence.append(_said("title", item.title, start, end, named))
+        elif series := next((m for m in phrase.mentions if m.table == "series" and m not in phrase.hosts), None):
+            named = knowledge.series[series.canonical].category
+            if named is not None:
+                evidence.append(_said("title", item.title, series.start, series.end, named))
+        paths = [("given.category", item.category or "")] + [(s.name, s.text) for s in sources if s.field == "category"]
+        path: str | None = None
+        for source, text in paths:
+            path = self._placed(text)
+            if path is not None:
+                evidence.append(_said(source, text, 0, len(text), path))
+                break
+        if named is None or path is None:
+            value, confidence = named or path, 0.9 if named else 0.8
+        elif knowledge.is_a(named, path) or _belongs(named, path, knowledge):
+            value, confidence = named, 0.97
+        elif knowledge.is_a(path, named):
+            value, confidence = path, 0.97
+        else:
+            generic = knowledge.categories[path].generic
+            value, confidence = (named, 0.85) if generic else (path, 0.8)
+        if value is None:
+            return None
+        ranked = sorted(evidence, key=lambda e: e.value != value)
+        return AttributeValue(
+            "category", "category", value, confidence=confidence, extractor="given", evidence=tuple(ranked)
+        )
+
+    def _placed(self, path: str) -> str | None:
+        """The deepest known part of a category path such as "Sports & Outdoor > Equipment"."""
+        for part in reversed(_PATH.split(path[:1000])):
+            kinds = [c for m in self._scanner.find(part) if (c := as_reading(m, "category")) is not None]
+            if kinds:
+                return kinds[-1].canonical
+        return None
+
+
+def _said(source: str, text: str, start: int, end: int, value: str) -> Evidence:
+    return Evidence(source, text[start:end], start, end, value=value, extractor="given")
+
+
+def _belongs(named: str, path: str, knowledge: Knowledge) -> bool:
+    """True where the title's thing is an accessory of the path's ("Phones > Smartphones": a phone case)."""
+    return any(knowledge.is_a(path, a) or knowledge.is_a(a, path) for a in knowledge.categories[named].accessory_of)
