@@ -151,9 +151,7 @@ def luma_cases(folder: Path) -> list[Case]:
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    if n == 0:
-        return (math.nan, math.nan)
+    """Wilson's 95 % interval of a share; n is at least 1."""
     z, p = 1.959964, hits / n
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return ((middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n))
@@ -161,9 +159,11 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 
 def show(name: str, hits: int, n: int, **more: Any) -> None:
     """One JSON line: a share with its interval."""
-    low, high = wilson(hits, n)
-    share = round(hits / n, 3) if n else None
-    print_json({"measure": name, "value": share, "low": round(low, 3), "high": round(high, 3), "n": n, **more})
+    if n == 0:
+        print_json({"measure": name, "value": None, "low": None, "high": None, "n": 0, **more})
+        return
+    low, high = (round(x, 3) for x in wilson(hits, n))
+    print_json({"measure": name, "value": round(hits / n, 3), "low": low, "high": high, "n": n, **more})
 
 
 def bench_palette(name: str, cases: Sequence[Case], palette: Palette, knowledge: Knowledge) -> None:
@@ -190,7 +190,12 @@ def bench_palette(name: str, cases: Sequence[Case], palette: Palette, knowledge:
     show(f"{name}: palette, largest colour family right", first, len(cases))
     show(f"{name}: palette, largest colour of the family or a near one", near, len(cases))
     show(f"{name}: palette, a right colour family found", anywhere, len(cases))
-    show(f"{name}: palette, precision at confidence 0.5", sure[True], sure.total(), coverage=sure.total() / len(cases))
+    show(
+        f"{name}: palette, precision at confidence 0.5",
+        sure[True],
+        sure.total(),
+        coverage=round(sure.total() / len(cases), 3),
+    )
     print_json({"measure": f"{name}: palette, pictures per second of CPU", "value": round(len(cases) / spent)})
 
 
@@ -273,7 +278,7 @@ def main(
         bench_palette(name, cases, palette, knowledge)
     model = open_embedder(embedder)
     extractor = ZeroShot(model, schemas, knowledge, {"default": {"threshold": 0.0}} if raw else None)
-    say(f"zero_shot: {model.name}, calibration {extractor.calibration or 'of the extractor itself'}")
+    say(f"zero_shot: {model.name}, asked {', '.join(extractor.calibration) or 'everything'}")
     for name, cases in sets.items():
         bench_category(name, cases, extractor, knowledge)
         bench_attributes(name, cases, extractor, knowledge)

@@ -8,9 +8,11 @@ colours (the palette's affair), of words in titles, or of which network makes th
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,8 +65,8 @@ class ZeroShot:
     """Reads visual choice attributes off pictures with an image–text embedder.
 
     `calibration`: attribute → {"temperature", "threshold"}, with an entry "default" for those not named. A threshold
-    above 1 means that the model is no judge of the attribute: it is not asked. Unless given it is the model's own card,
-    and then only what the card was measured on is asked; a model without a card is asked everything.
+    above 1 means that the model is no judge of the attribute: it is not asked. Unless given it is the model's entry in
+    calibration.toml, else its own card, and then only what is named there is asked; a model with neither is asked all.
     """
 
     name = "zero_shot"
@@ -78,9 +80,9 @@ class ZeroShot:
         calibration: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
         self.embedder, self.schemas, self.knowledge = embedder, schemas, knowledge
-        card = getattr(embedder, "calibration", None)
         if calibration is None:
-            calibration = {**card, CALIBRATION_DEFAULT: {"threshold": 2.0}} if card else {}
+            measured = _measured().get(embedder.name) or getattr(embedder, "calibration", None)
+            calibration = {**measured, CALIBRATION_DEFAULT: {"threshold": 2.0}} if measured else {}
         self.calibration = dict(calibration)
         self._texts: dict[str, NDArray[np.float32]] = {}  # prompted text → vector
         self._answers: dict[tuple[str, str], Vectors] = {}  # (attribute sha, thing) → a row a legal value
@@ -221,6 +223,12 @@ class ZeroShot:
         default = self.calibration.get(CALIBRATION_DEFAULT, {})
         entry = {**default, **self.calibration.get(attribute, {})}
         return _Scale(entry.get("temperature", self.embedder.temperature), entry.get("threshold", THRESHOLD))
+
+
+@lru_cache(maxsize=1)
+def _measured() -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+    """Model address → attribute → temperature and threshold, as measured through this extractor."""
+    return tomllib.loads((Path(__file__).parent / "calibration.toml").read_text(encoding="utf-8"))
 
 
 def _prompted(words: Iterable[str], spec: AttributeSpec, thing: str) -> Iterable[str]:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -194,3 +196,23 @@ def test_the_card_of_the_model_names_what_it_is_asked_and_the_sha_follows_it():
     assert [(a.name, a.value) for a in result.attributes] == [("neckline", "turtleneck")]
     assert quiet.sha != zero_shot().sha == zero_shot().sha
     assert zero_shot(open_embedder("scripted:1")).sha != zero_shot().sha
+
+
+@pytest.mark.weights
+def test_the_embedded_model_tells_a_few_kinds_of_real_photos_apart():
+    kinds = Knowledge(categories=[Category(id=k, name=k) for k in ("shoe", "chair", "camera", "plant")])
+    truth = {
+        "shoe": ["freerun-running-shoe", "runx-running-shoe", "hi-top-basketball-shoe", "allstar-sneakers"],
+        "chair": ["comfy-padded-chair", "black-eaves-chair", "modern-cafe-chair"],
+        "camera": ["instant-camera", "twin-lens-camera", "vintage-folding-camera", "instamatic-camera"],
+        "plant": ["spiky-cactus", "aloe-vera", "hanging-plant", "bonsai-tree"],
+    }
+    folder = Path(__file__).parent.parent / "examples" / "demo" / "images"
+    photos = [
+        (kind, Image.open(folder / f"{name}.jpg").convert("RGB")) for kind, names in truth.items() for name in names
+    ]
+    extractor = ZeroShot(open_embedder(), SCHEMAS, kinds, {"category": {"threshold": 0.0}, "default": {"threshold": 2}})
+    results = extractor.extract([thing(photo) for _, photo in photos])
+    right = [result.category == kind for (kind, _), result in zip(photos, results, strict=True)]
+    assert sum(right) / len(right) >= 0.7  # chance: 0.27
+    assert all(0.25 <= of(r, "category").confidence <= 1 for r in results)
