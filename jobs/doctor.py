@@ -121,16 +121,17 @@ def _accelerators() -> list[Finding]:
 
 
 def _weights() -> list[Finding]:
-    from lore_mm.models.weights import load_catalogue, missing_weights
+    """The weights of the embedded default, tower by tower; open_clip keeps those of its own names itself."""
+    from lore_mm.models.weights import find_weights, load_table
 
     found = []
-    for name, entry in load_catalogue().items():
-        if not entry.embedded:
+    for name, entry in load_table().items():
+        if entry.open_clip:
             continue
-        missing = missing_weights(name)
-        state: Literal["ok", "missing"] = "missing" if missing else "ok"
-        detail = f"not in {cache_folder()}: {', '.join(missing)}" if missing else entry.use
-        found.append(Finding("weights", name, state, detail, f"lore weights get {name}" if missing else ""))
+        folder = find_weights(name)
+        state: Literal["ok", "missing"] = "ok" if folder else "missing"
+        detail = f"{entry.good_for}; in {folder}" if folder else f"not in {cache_folder()}"
+        found.append(Finding("weights", name, state, detail, "" if folder else f"lore weights get {name}"))
     return found
 
 
