@@ -103,10 +103,12 @@ class Bench:
         return made
 
     def demo(self) -> dict[str, Any]:
-        """Search a small general shop by title, its pictures being all that is known of the items."""
+        """Search a small general shop by title: among pictures, among descriptions, among the means of both."""
         one = self.shop.sets["demo"]
         names = [p.label for p in one.photos]
-        return {"title_to_item": _recall(self.texts(one.captions("title")), self.pictures("demo"), names, names)}
+        titles, described, pictures = (*map(self.texts, map(one.captions, one.kinds)), self.pictures("demo"))
+        items = {"picture": pictures, "description": described, "mean_of_both": unit(pictures + described)}
+        return {f"title_to_{what}": _recall(titles, vectors, names, names) for what, vectors in items.items()}
 
     def geometry(self) -> dict[str, float]:
         """Correlation of the cosines between the names of the 1000 classes before and after the text head."""

@@ -132,14 +132,15 @@ def read_luma(folder: Path) -> PhotoSet:
 
 
 def read_demo(folder: Path) -> PhotoSet:
-    """A catalogue for measuring only: items.jsonl with item_id, title and image (or images)."""
+    """A catalogue for measuring only: items.jsonl with item_id, title, description and image (or images)."""
     found = []
     for row in _json_lines(folder / "items.jsonl"):
         image = row.get("image") or (row.get("images") or [None])[0]
         if image is None:
             raise InputError(f"{folder / 'items.jsonl'}: item {row.get('item_id')!r} has no image")
-        found.append(Photo((folder / image).read_bytes(), row["item_id"], row["item_id"], (row["title"],), {}))
-    return PhotoSet("demo", "MIT", ("title",), tuple(found))
+        captions = (row["title"], row.get("description") or row["title"])
+        found.append(Photo((folder / image).read_bytes(), row["item_id"], row["item_id"], captions, {}))
+    return PhotoSet("demo", "MIT", ("title", "description"), tuple(found))
 
 
 def _joined(*words: str) -> str:

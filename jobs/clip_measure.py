@@ -94,6 +94,8 @@ def softmax(logits: Floats) -> Floats:
 
 def expected_calibration_error(confidence: Floats, hit: Bools, bins: int = 10) -> float:
     """Mean |confidence - accuracy| over equally filled bins (adaptive ECE, Nguyen and O'Connor 2015)."""
+    if not len(confidence):
+        return 0.0
     order = np.argsort(confidence, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
     return float(sum(len(p) * abs(confidence[p].mean() - hit[p].mean()) for p in parts) / len(order))
@@ -122,8 +124,8 @@ def calibrate(questions: Sequence[Question], precision: float = 0.75, fewest: in
         "temperature": round(temperature, 4),
         "threshold": round(threshold, 3),
         "calibration_error": round(expected_calibration_error(confidence, hit), 3),
-        "accuracy": round(float(hit.mean()), 3),
-        "answered": round(float(answered.mean()), 3),
+        "accuracy": round(float(hit.mean()), 3) if len(hit) else 0.0,
+        "answered": round(float(answered.mean()), 3) if len(hit) else 0.0,
         "n": float(len(hit)),
     }
     if answered.any():

@@ -16,11 +16,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from open_clip.model import CustomTextCLIP
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -28,7 +27,11 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from lore_mm.errors import ModelError
+from lore_mm.models.torchvision_cpu import install
 from lore_mm.models.weights import get_weights
+
+if TYPE_CHECKING:
+    from open_clip.model import CustomTextCLIP
 
 __all__ = [
     "FOLDER",
@@ -101,6 +104,9 @@ def build_towers(settings: Mapping[str, Any]) -> CustomTextCLIP:
     Raises:
         ModelError: the towers cannot be had, or are of another shape.
     """
+    install()
+    from open_clip.model import CustomTextCLIP
+
     text_folder = get_weights("all-minilm-l6-v2")
     config = dict(settings["model_cfg"])
     text_config = {**config["text_cfg"], "hf_model_name": str(text_folder), "hf_tokenizer_name": str(text_folder)}
