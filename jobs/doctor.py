@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from lore_mm import __version__
@@ -143,9 +144,8 @@ def _browser() -> Finding:
 
 
 def _store(address: str | None) -> Finding:
-    from stores.features import open_store
-
     from lore_mm.errors import StoreError
+    from stores.features import open_store
 
     where = address or default_store()
     try:
@@ -167,10 +167,12 @@ def main(
     """
     findings = diagnose(store)
     if for_people(json):
-        table = Table("", "part", "name", "what", "to get it", box=None, pad_edge=False)
+        table = Table("", "part", "name", "what, and how to get it", box=None, pad_edge=False)
         marks = {"ok": "[green]✓[/]", "missing": "[red]✗[/]", "absent": "[dim]–[/]"}
         for f in findings:
-            table.add_row(marks[f.state], f.part, f.name, f.detail, f.fix)
+            table.add_row(marks[f.state], f.part, escape(f.name), escape(f.detail))
+            if f.fix:
+                table.add_row("", "", "", f"[bold]{escape(f.fix)}[/]")
         print_table(table)
     else:
         for f in findings:
