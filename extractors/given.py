@@ -38,7 +38,7 @@ class Given:
         self._scanner = scanner_for(knowledge)
 
     def extract(self, inputs: Sequence[ExtractorInput]) -> list[Extraction]:
-        """Read items; len(result) == len(inputs). An item that cannot be read is a failed extraction with its reason."""
+        """Read items; len(result) == len(inputs). An unreadable item is a failed extraction with its reason."""
         return [self._guarded(one) for one in inputs]
 
     def _guarded(self, one: ExtractorInput) -> Extraction:

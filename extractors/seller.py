@@ -20,7 +20,7 @@ from lore_mm.errors import InputError
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, scanner_for
-from lore_mm.schema import AttributeSchema, Schemas, check_value, load_dimensions
+from lore_mm.schema import MAX_TEXT, AttributeSchema, Schemas, check_value, load_dimensions
 from lore_mm.text import fold
 from lore_mm.types import AttributeValue, Evidence, Item
 from lore_mm.values import Quantity, find_quantities, format_number, letter_size
@@ -35,10 +35,10 @@ _ELSEWHERE = 0.6  # share of trust left where the words belong to another thing 
 # Words that in running prose mean something else more often than not.
 _LOOSE = frozenset(
     "his him her guy partner couple cat dog horse new used best popular original fresh local present deal deals "
-    "natural sale everyday classic smart soft fast strong tough rust amber fun sweet main single set collection guarantee "
-    "import relaxed day-to-day simple comfort stem stems learning family travel storage storing volume auto automatic frozen "
-    "hire".split()
-) | {"every day", "cat.", "fall"}  # fmt: skip
+    "natural sale everyday classic smart soft fast strong tough rust amber fun sweet main single set collection "
+    "guarantee import relaxed day-to-day simple comfort stem stems learning family travel storage storing volume "
+    "auto automatic frozen hire".split()
+) | {"every day", "cat.", "fall"}
 _AGED = re.compile(r"\b(?:old|age[sd]?)\b", re.IGNORECASE)
 _MEMORY = re.compile(r"^[\s-]*(?:of\s)?(?:ram|memory|ddr\d?|unified memory)\b", re.IGNORECASE)
 _SIDES = {
@@ -79,7 +79,7 @@ class Source:
 
     @property
     def kind(self) -> str:
-        """title | text | given."""
+        """One of title, text and given."""
         return self.name.split(".", 1)[0]
 
 
@@ -362,11 +362,11 @@ class Reader:
             if spec.type == "number":
                 check_value(spec, value.number)
                 return replace(value, name=spec.name, kind=spec.kind)
-            legal = str(check_value(spec, words[:200]))
+            # A text stays in the seller's words; a value in the tables' own words needs no look-up.
+            own = spec.type == "text" or words in spec.values
+            legal = words[:MAX_TEXT] if own else str(check_value(spec, words[:MAX_TEXT]))
         except InputError:
             return None
-        if value.number is not None or spec.type == "text":
-            legal = words[:200]
         return replace(value, name=spec.name, value=legal, kind=spec.kind)
 
 
