@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from extractors.claims import CONFLICT, MOST, SAME_NUMBER, Claim, group_claims, verdict
-from extractors.merge_colors import UNSAID, merge_colors
+from extractors.merge_colors import LIT, UNSAID, merge_colors
 from extractors.protocol import Extraction
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
@@ -37,7 +37,7 @@ class Merger:
     def sha(self) -> str:
         """Identifies the settings: schemas, knowledge, evidence order and thresholds."""
         order = {name: dimension.evidence for name, dimension in load_dimensions().items()}
-        settings = [_VERSION, CONFLICT, MOST, SAME_NUMBER, UNSAID]
+        settings = [_VERSION, CONFLICT, MOST, SAME_NUMBER, UNSAID, LIT]
         return sha_of([settings, order, self.schemas.sha, self.knowledge.sha])
 
     def merge(self, item: Item, found: Mapping[str, Extraction]) -> Extraction:

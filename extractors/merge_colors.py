@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from extractors.claims import CONFLICT, MOST, Claim, group_claims, verdict
+from lore_mm.cielab import ciede2000, lab_of_hex
 from lore_mm.knowledge import Knowledge
 from lore_mm.types import AttributeValue
 
 __all__ = ["kin", "merge_colors"]
 
+LIT = 13.0  # ΔE00 (k_L = 2) up to which light and shadow may account for the difference from the colour named
 UNSAID = 0.6  # a colour that only the picture shows may be background: its confidence beside a named one is cut to this
 
 
@@ -31,7 +34,7 @@ def merge_colors(
     seen = group_claims((v for v in said if v.share is not None), lookup)
     if not seen or not named:
         return _by_share([verdict(c) for c in (*named, *seen)])
-    matches = [[s for s in seen if kin(c.said.value, s.said.value, knowledge)] for c in named]
+    matches = [[s for s in seen if _shows(s.said.value, c.said.value, knowledge)] for c in named]
     if not any(matches):
         return _disagreement(named, seen)
     joined = [_join(c, areas) for c, areas in zip(named, matches, strict=True)]
@@ -76,6 +79,23 @@ def kin(one: str | None, other: str | None, knowledge: Knowledge) -> bool:
     if first is None or second is None:
         return False
     return first.family == second.family or second.name in first.near or first.name in second.near
+
+
+def _shows(area: str | None, named: str | None, knowledge: Knowledge) -> bool:
+    """True where an area measured as `area` may well be the colour that words call `named`.
+
+    Kin, or no further apart than light changes a colour: a black shoe under a lamp measures dark gray, a white one in
+    the shade light gray. (black and dark gray are 10.8 apart, white and light gray 5.6; black and navy 14.4.)
+    """
+    if kin(area, named, knowledge):
+        return True
+    one, other = knowledge.colors.get(area or ""), knowledge.colors.get(named or "")
+    return one is not None and other is not None and _apart(one.hex, other.hex) <= LIT
+
+
+@lru_cache(maxsize=4096)
+def _apart(one: str, other: str) -> float:
+    return float(ciede2000(lab_of_hex(one), lab_of_hex(other), k_l=2.0))
 
 
 def _by_share(values: Sequence[AttributeValue]) -> list[AttributeValue]:

@@ -22,6 +22,9 @@ KNOWLEDGE = Knowledge(
         Color(name="red", family="red", hex="#ff0000", near=("orange",)),
         Color(name="orange", family="orange", hex="#ff8000"),
         Color(name="white", family="white", hex="#ffffff"),
+        Color(name="black", family="black", hex="#111111"),
+        Color(name="gray", family="gray", hex="#808080"),
+        Color(name="dark gray", family="gray", hex="#555555"),
     ],
     materials=[Material(name="leather"), Material(name="suede", umbrella=("leather",)), Material(name="cotton")],
     terms=[
@@ -190,6 +193,14 @@ def test_all_areas_of_a_family_count_for_its_name():
     assert colors(merge(given=[word("orange")], palette=[area("red", 1.0)])) == [
         ("orange", "value", 1.0)
     ]  # they are near
+
+
+def test_light_and_shadow_do_not_contradict_a_word():
+    lit = merge(given=[word("black")], palette=[area("dark gray", 0.7), area("black", 0.1), area("red", 0.2)])
+    assert colors(lit) == [("black", "value", 0.8), ("red", "value", 0.2)]
+    assert colors(merge(given=[word("black", "given.color")], palette=[area("navy", 0.9)])) == [
+        ("black", "conflict", None)
+    ]
 
 
 def test_colours_without_the_other_side_are_taken_as_they_are():
