@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lore_mm.errors import InputError, nearest
 from lore_mm.fingerprint import sha_of
 
-__all__ = ["NOT_APPLICABLE", "NOT_STATED", "AttributeSpec", "check_value", "fold"]
+__all__ = ["MAX_TEXT", "NOT_APPLICABLE", "NOT_STATED", "AttributeSpec", "check_value", "fold"]
 
 NOT_STATED, NOT_APPLICABLE = "not_stated", "not_applicable"  # legal answers that are not values
 MAX_TEXT = 200  # characters of a free-text value

@@ -33,12 +33,13 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lore_mm.attribute import NOT_APPLICABLE, NOT_STATED, AttributeSpec, check_value, fold
+from lore_mm.attribute import MAX_TEXT, NOT_APPLICABLE, NOT_STATED, AttributeSpec, check_value, fold
 from lore_mm.errors import ConfigError, InputError, nearest
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 
 __all__ = [
+    "MAX_TEXT",
     "NOT_APPLICABLE",
     "NOT_STATED",
     "AttributeSchema",
