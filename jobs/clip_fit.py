@@ -32,11 +32,11 @@ class Recipe:
     ridge: float = 1e-3  # against the squared length of a feature vector, 1, averaged over the rows
     classes: float = 1.0  # weight of the classifier's rows, all together, beside a set's
     class_length: float = 0.3  # of a classifier's row, beside a picture's 1
-    steps: int = 200
+    steps: int = 400
     batch: int = 192
     rate: float = 3e-4
     text_rate: float = 1e-4
-    temperature: float = 0.1
+    temperature: float = 0.07
     anchor: float = 1.0  # pull of the image map to the ridge; ten times that of the text map to the identity
     seed: int = 0
 

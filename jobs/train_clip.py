@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobs.clip_card import figure_rows, update_card
 from jobs.clip_data import read_clothing, read_demo, read_grocery, read_luma
 from lore_mm.config import cache_folder
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
@@ -66,15 +67,15 @@ def main(
     clothing: Annotated[Path | None, typer.Option(help="Clothing photos: items.parquet.")] = None,
     luma: Annotated[Path | None, typer.Option(help="Luma catalogue: items.jsonl and images.")] = None,
     demo: Annotated[Path | None, typer.Option(help="A catalogue to measure on, never trained on: items.jsonl.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write the heads, config.json and metrics.json to.")] = Path(
-        "lore-clip-tiny"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for heads.safetensors, config.json, metrics.json and the card's tables.")
+    ] = Path("lore-clip-tiny"),
     features: Annotated[
         Path | None, typer.Option(help="Where tower features are kept; the cache unless given.")
     ] = None,
     evaluate: Annotated[bool, typer.Option("--evaluate", help="Measure the shipped heads; write nothing.")] = False,
     splits: Annotated[int, typer.Option(min=0, help="Class splits to fit and measure for the mean over splits.")] = 10,
-    steps: Annotated[int, typer.Option(min=0, help="Contrastive steps after the ridge.")] = 200,
+    steps: Annotated[int, typer.Option(min=0, help="Contrastive steps after the ridge.")] = 400,
     seed: Annotated[int, typer.Option(help="Seed of the fit.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object even on a terminal.")] = False,
 ) -> None:
@@ -116,6 +117,7 @@ def main(
         metrics["recipe"] = asdict(recipe) | {"weights": SET_WEIGHTS}
         _save(out, image, text, metrics["calibration"])
         (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        update_card(out / "README.md", metrics)
         say(f"wrote {out} after {time.monotonic() - before:.0f} s")
     if for_people(as_json):
         print_table(_view(metrics))
@@ -127,18 +129,8 @@ def _view(metrics: Mapping[str, Any]) -> Any:
     from rich.table import Table
 
     view = Table("figure", "value", "95 % interval", "chance", "n", box=None)
-
-    def add(prefix: str, body: Mapping[str, Any]) -> None:
-        for key, value in body.items():
-            name = f"{prefix} {key}".strip().replace("_", " ")
-            if isinstance(value, dict) and "interval" in value:
-                low, high = value["interval"]
-                counted = str(value.get("n") or f"{value['splits']} splits")
-                view.add_row(name, f"{value['value']:.3f}", f"{low:.3f}–{high:.3f}", f"{value['chance']:.3f}", counted)
-            elif isinstance(value, dict) and key not in ("calibration", "recipe"):
-                add(name, value)
-
-    add("", metrics)
+    for row in figure_rows(metrics):
+        view.add_row(*row)
     return view
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from jobs.clip_card import BEGIN, END, figure_rows, update_card
 from jobs.clip_data import read_clothing, read_demo, read_grocery, read_luma
 from jobs.clip_measure import (
     Question,
@@ -176,6 +177,25 @@ def test_a_guesser_is_not_asked() -> None:
     right = np.eye(5, dtype=bool)[chance.integers(5, size=400)]
     figures = calibrate([Question("x", chance.normal(0, 0.1, (400, 5)), right, tuple(map(str, range(400))))])
     assert figures["threshold"] == 1.01 and figures["answered"] == 0 and "precision" not in figures
+
+
+def test_a_card_keeps_its_words_and_gets_new_figures(tmp_path: Path) -> None:
+    card = tmp_path / "README.md"
+    figure = {"value": 0.5, "interval": [0.25, 0.75], "chance": 1 / 16, "n": 4}
+    metrics = {"split": 0, "grocery": {"held_out_classes": ["Kiwi"], "of_them_named_in_imagenet": [], "unseen": figure}}
+    metrics["calibration"] = {"color": {"temperature": 0.05, "threshold": 1.01, "n": 7.0}}
+    assert list(figure_rows(metrics)) == [("grocery unseen", "0.500", "0.250–0.750", "0.062", "4")]
+    card.write_text(f"# Card\n\nbefore\n\n{BEGIN}\nstale\n{END}\n\nafter\n")
+    update_card(card, metrics)
+    once = card.read_text()
+    assert once.startswith("# Card\n\nbefore\n") and once.endswith("\n\nafter\n") and "stale" not in once
+    assert "| grocery unseen | 0.500 | 0.250–0.750 | 0.062 | 4 |" in once
+    assert "| color | 0.050 | 1.010 | – | – | – | – | 7 |" in once and "Kiwi." in once
+    update_card(card, metrics)
+    assert card.read_text() == once
+    update_card(tmp_path / "new.md", metrics)
+    update_card(tmp_path / "new.md", metrics)
+    assert (tmp_path / "new.md").read_text().count(BEGIN) == 1
 
 
 def material(classes: int, photos: int, seed: int) -> tuple[Any, Any]:

