@@ -2,7 +2,7 @@
 
     python benchmarks/bench_understanding.py [--queries N] [--items N]
 
-Prints queries/s and items/s on one core, in processor time of this run, and the share of time the scanner takes. Queries and
+Prints queries/s and items/s in processor time of this run, and the share of it that the scanner takes. Queries and
 items are made from the knowledge tables by a seeded generator, so that the figure needs no data.
 """
 
