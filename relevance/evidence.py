@@ -82,7 +82,7 @@ class ItemView:
         text = {"brand": self.item.brand, "store": self.item.store}.get(dimension)
         if not text:
             return ()
-        named = [m for m in self._scanner.find(text, correct=False) if m.dimension == dimension]
+        named = [m for m in self.scan(text) if m.dimension == dimension == "brand"]
         place = (Evidence(f"given.{dimension}", text, 0, len(text)),)
         return tuple(Found(m.canonical, dimension, evidence=place, confidence=m.confidence) for m in named) or (
             Found(text, dimension, evidence=place),
@@ -104,6 +104,10 @@ class ItemView:
     def _mentions(self) -> tuple[tuple[str, Mention], ...]:
         title = [("title", m) for m in self._scanner.find(self.item.title)]
         return (*title, *(("text", m) for m in self._scanner.find(self.item.description)))
+
+    def scan(self, text: str) -> list[Mention]:
+        """What a short text names, such as the words of a demand."""
+        return self._scanner.find(text, correct=False)
 
     @cached_property
     def categories(self) -> tuple[Found, ...]:

@@ -12,7 +12,7 @@ from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import scanner_for
 from lore_mm.schema import Schemas, load_schemas
 from lore_mm.types import Demand, ItemFeatures, Leg, MatchPath, Understanding
-from relevance import follow_numbers, follow_shades, follow_terms, follow_trees
+from relevance import follow_numbers, follow_shades, follow_special, follow_terms, follow_trees
 from relevance.construct import Step, construct
 from relevance.evidence import Found, ItemView
 from relevance.findings import Finding, wanted
@@ -29,11 +29,12 @@ _MEETS = frozenset(
         "narrower",
         "hyponym",
         "hyponym_precise",
+        "named",
         "words_all",
         "compatible",
     )
 )
-_SILENT = frozenset(("unstated", "unstated_model_year", "words_none", "words_some", "other_currency"))
+_SILENT = frozenset(("unstated", "unstated_model_year", "words_none", "words_some", "words_everyday", "other_currency"))
 _NICHE_CONFIDENCE = 0.6  # a group or a flaw nobody asked about counts only where the item is this sure of it
 
 _BY_KNOWLEDGE: Mapping[str, Callable[[Step, ItemView, Knowledge], Finding | None]] = {
@@ -42,6 +43,9 @@ _BY_KNOWLEDGE: Mapping[str, Callable[[Step, ItemView, Knowledge], Finding | None
     "model": follow_trees.model,
     "color": follow_shades.color,
     "material": follow_shades.material,
+    "component": follow_special.component,
+    "audience": follow_special.audience,
+    "store": follow_special.store,
 }
 _BY_NUMBER: Mapping[str, Callable[[Step, ItemView, Knowledge], Finding | None]] = {
     "spec": follow_numbers.spec,
@@ -96,7 +100,7 @@ class Follower:
         if (numeric := _BY_NUMBER.get(demand.dimension)) and (finding := numeric(step, view, self.knowledge)):
             return finding
         if not wanted(demand):
-            return follow_terms.words(step, view)
+            return follow_terms.words(step, view, self.scanner)
         by_knowledge = _BY_KNOWLEDGE.get(demand.dimension, follow_terms.term)
         finding = by_knowledge(step, view, self.knowledge)
         assert finding is not None

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 from lore_mm.knowledge import Knowledge
-from lore_mm.types import Demand, Evidence
+from lore_mm.types import Demand, Evidence, Operator
 from lore_mm.values import format_number
 from relevance.construct import Step
 from relevance.evidence import Found, ItemView
 from relevance.findings import UNSTATED, Finding, best, unstated
 
+FARTHEST = 1000.0  # a miss of more than this share is not told apart: a limit of 0 is missed by it
+# Sizes that come in steps of one: letter sizes in notches from M, shoe sizes, and things for so many.
+STEPPED = frozenset(("letter", "EU", "UK", "US", "person", "seat", "drawer", "tier"))
 __all__ = ["bundle", "deviation", "price", "spec", "year"]
 
 # Things that are dated: their year is part of what they are (LORE §10.3: wine, electronics, vehicles).
@@ -32,7 +37,7 @@ def deviation(demand: Demand, low: float, high: float | None = None) -> float:
     if low <= want_high and high >= want_low:
         return 0.0
     limit, miss = (want_high, low - want_high) if low > want_high else (want_low, want_low - high)
-    return miss / abs(limit) if limit else float("inf")
+    return min(miss / abs(limit), FARTHEST) if limit else FARTHEST
 
 
 def _asked(demand: Demand) -> str:
@@ -52,12 +57,18 @@ def _numeric(step: Step, founds: Iterable[Found]) -> Finding | None:
         if found.number is None or (demand.unit and found.unit and found.unit != demand.unit):
             continue
         miss = deviation(demand, found.number, found.number_high)
-        relation = "within" if miss == 0.0 else "deviates"
-        unit = f" {found.unit}" if found.unit else ""
-        have = f"{format_number(found.number)}{unit}"
-        off = "" if miss == 0.0 else f", {miss:.0%} off"
-        findings.append(Finding.of(relation, found, f"asks for {_asked(demand)}; it has {have}{off}", miss))
+        relation = "within" if miss == 0.0 else "one_step" if _one_step(demand, found) else "deviates"
+        off = f", {miss:.0%} off" if relation == "deviates" and found.unit != "letter" else ""
+        findings.append(Finding.of(relation, found, f"asks for {demand.value}; it has {found.value}{off}", miss))
     return best(findings)
+
+
+def _one_step(demand: Demand, found: Found) -> bool:
+    """True where a stepped size is missed by one; a size without a unit is a shoe or clothes size."""
+    if demand.number is None or found.number is None or demand.op not in ("eq", "range"):
+        return False
+    stepped = demand.unit in STEPPED or (demand.unit is None and demand.dimension == "spec")
+    return stepped and abs(demand.number - found.number) <= 1
 
 
 def spec(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
@@ -144,33 +155,60 @@ def _is_dated(kind: str, knowledge: Knowledge) -> bool:
     return bool(above & MODEL_YEAR_CATEGORIES) or knowledge.department(kind) in MODEL_YEAR_DEPARTMENTS
 
 
+# What the words for sets mean in pieces: a set is two or more.
+_WORDS: Mapping[str, tuple[Operator, float]] = MappingProxyType(
+    {"single": ("eq", 1.0), "pair": ("eq", 2.0), "set": ("at_least", 2.0)}
+)
+
+
 def bundle(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
-    """The number of pieces against the demanded one; None where the demand names no number and is a matter of words."""
+    """The number of pieces against the demanded one; None where the demand's words are not about pieces."""
     demand = step.demand
-    here = [f for f in view.stated("bundle") if f.number is not None]
-    here = here or [
+    if demand.number is None:
+        if demand.canonical is None or demand.canonical not in _WORDS:
+            return None
+        op, number = _WORDS[demand.canonical]
+        demand = replace(demand, op=op, number=number)
+    assert demand.number is not None
+    here = _pieces_of(view)
+    if here:
+        return best(_pieces(demand, found) for found in here)
+    if demand.number <= 1:
+        return Finding("exact", f"asks for {demand.value}; nothing says that it is a set", confidence=UNSTATED)
+    if demand.op == "eq" and step.demand.number is not None:
+        reason = f"asks for {demand.value}; it is sold singly, and several of it make that"
+        return Finding("multiple", reason, confidence=UNSTATED)
+    return unstated(demand)
+
+
+def _pieces_of(view: ItemView) -> list[Found]:
+    """The numbers of pieces that the item states; a set of unsaid size has none."""
+    stated = [f for f in view.stated("bundle") if f.number is not None]
+    counted = [
         Found(q.text, "bundle", q.number, evidence=(Evidence(source, q.text, q.start, q.end),), confidence=0.8)
         for source, q in view.quantities
-        if q.kind == "count" and source == "title"
+        if q.kind == "count" and q.unit in _PIECES and source == "title"
     ]
-    if demand.number is None:
-        return None
-    if not here:
-        if demand.number <= 1:
-            return Finding("exact", "asks for a single piece; nothing says that it is a set", confidence=UNSTATED)
-        return unstated(demand)
-    findings = []
-    for found in here:
-        assert found.number is not None
-        reason = f"asks for {_asked(demand)} pieces; it has {format_number(found.number)}"
-        findings.append(Finding.of(_pieces(demand, found.number), found, reason))
-    return best(findings)
+    worded = [f for f in (*view.stated("bundle"), *view.mentioned("bundle", title_only=True)) if f.value in _WORDS]
+    return stated or counted or worded
 
 
-def _pieces(demand: Demand, have: float) -> str:
+_PIECES = frozenset(("pack", "piece", "pieces", "set", "pair"))
+
+
+def _pieces(demand: Demand, found: Found) -> Finding:
     assert demand.number is not None
+    reason = f"asks for {demand.value}; it is {found.quote}"
+    if found.number is None and found.value == "set":
+        relation = "exact" if demand.op == "at_least" else "set_of_single" if demand.number <= 1 else "other_count"
+        return Finding.of(relation, found, reason)
+    have = _WORDS[found.value][1] if found.number is None else found.number
     if deviation(demand, have) == 0.0:
-        return "exact"
-    if have <= 1:
-        return "part_of_set"
-    return "set_of_single" if demand.number <= 1 else "other_count"
+        relation = "exact"
+    elif demand.op == "eq" and 1 < have < demand.number and demand.number % have == 0:
+        relation = "multiple"
+    elif have <= 1:
+        relation = "part_of_set"
+    else:
+        relation = "set_of_single" if demand.number <= 1 else "other_count"
+    return Finding.of(relation, found, reason)

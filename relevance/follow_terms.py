@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lore_mm.knowledge import Knowledge
+from lore_mm.mentions import Scanner
 from lore_mm.text import fold, singular, tokens
 from relevance.construct import Step, spelling
 from relevance.evidence import Found, ItemView
@@ -11,7 +12,7 @@ from relevance.findings import UNSTATED, Finding, best, unstated, wanted
 __all__ = ["term", "term_relation", "words"]
 
 # Dimensions whose values exclude one another by nature: an item with another value has not the demanded one.
-_EXCLUSIVE = frozenset(("ip", "store", "component"))
+_EXCLUSIVE = frozenset(("ip", "season"))
 _NUMBERED = frozenset(("age",))
 
 
@@ -28,11 +29,9 @@ def term_relation(dimension: str, want: str, have: str, knowledge: Knowledge) ->
         return "narrower"
     if have in one.excludes or want in other.excludes:
         return "contradicts"
-    if have in one.near or want in other.near:
-        return "near"
-    if dimension == "audience" and one.stage is not None and other.stage is not None and one.stage != other.stage:
+    if one.stage is not None and other.stage is not None and one.stage != other.stage:
         return "near_stage" if abs(one.stage - other.stage) == 1 else "far_stage"
-    return "other"
+    return "near" if have in one.near or want in other.near else "other"
 
 
 def _covers(dimension: str, wide: str, narrow: str, knowledge: Knowledge) -> bool:
@@ -68,7 +67,25 @@ def term(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
             elif relation == "other" and not _rules_out(step, found):
                 continue
             findings.append(Finding.of(relation, found, _reason(demand.value, relation, found)))
-    return best(findings) or unstated(demand)
+    return best(findings) or _in_words(step, view, knowledge) or unstated(demand)
+
+
+def _in_words(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
+    """A term whose words stand in the text as part of something longer: boxing in "boxing gloves"."""
+    demand = step.demand
+    for want in wanted(demand):
+        entry = knowledge.terms.get((demand.dimension, want))
+        for text in (want, *(entry.terms if entry else ())):
+            places = [view.words.get(singular(t.text)) for t in tokens(text)]
+            if places and all(places):
+                here = tuple(p for p in places if p)
+                found = tuple(p.quote or "" for p in here)
+                reason = f"asks for {demand.value}; its text has {' '.join(found)}"
+                return Finding("exact", reason, found, here, _IN_WORDS)
+    return None
+
+
+_IN_WORDS = 0.7  # how far words that are part of another term are believed
 
 
 def _same_legal(step: Step, want: str, have: str) -> bool:
@@ -98,7 +115,7 @@ def _reason(value: str, relation: str, found: Found) -> str:
     return f"asks for {value}; {source} {said}{tail}"
 
 
-def words(step: Step, view: ItemView) -> Finding:
+def words(step: Step, view: ItemView, scanner: Scanner) -> Finding:
     """A demand whose words are not in the tables: do they stand in the item's text?"""
     demand = step.demand
     asked = list(dict.fromkeys(singular(t.text) for t in tokens(demand.value) if t.text not in _EMPTY_WORDS))
@@ -113,6 +130,9 @@ def words(step: Step, view: ItemView) -> Finding:
         missing = ", ".join(w for w in asked if w not in view.words)
         reason = f"asks for {demand.value}; its text has {', '.join(found)} but not {missing}"
         return Finding("words_some", reason, found, tuple(places), UNSTATED)
+    if demand.strictness == "soft" and demand.role == "modifier" and all(scanner.knows(word) for word in asked):
+        reason = f"says {demand.value}, which nothing in particular answers"
+        return Finding("words_everyday", reason, confidence=UNSTATED)
     return Finding("words_none", f"asks for {demand.value}; its text has none of these words", confidence=UNSTATED)
 
 

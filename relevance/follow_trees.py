@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from lore_mm.knowledge import Category, Knowledge
+from lore_mm.knowledge import Brand, Category, Knowledge
 from lore_mm.text import fold
 from relevance.construct import Step
 from relevance.evidence import Found, ItemView
-from relevance.findings import Finding, best, unstated, wanted
+from relevance.findings import UNSTATED, Finding, best, unstated, wanted
 
-__all__ = ["CORNER", "brand", "category", "category_relation", "model"]
+__all__ = ["CORNER", "brand", "category", "category_relation", "goes_with", "mains_of", "model"]
 
 # A common broad kind makes two kinds related only where it is a corner of the shop: at most so many kinds lie below it.
 # Desks and sofas are furniture (48 kinds); cameras and keyboards are both electronics (130), which says nothing.
@@ -23,7 +23,7 @@ def category(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
     asked = [c for c in wanted(demand) if c in knowledge.categories]
     here = [f for f in view.categories if f.value in knowledge.categories]
     if demand.role == "modifier" and not demand.latent:
-        return _goes_with(step, asked, view, knowledge)
+        return goes_with(step, asked, view, knowledge)
     if not here:
         return unstated(demand)
     findings = []
@@ -33,16 +33,32 @@ def category(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
             if relation == "exact" and not _same_word(demand.value, found.value, knowledge):
                 relation = "synonym"
             findings.append(Finding.of(relation, found, _category_reason(demand.value, relation, found, knowledge)))
-    return best(findings) or unstated(demand)
+    nearest = best(findings) or unstated(demand)
+    return (_named(step, view, asked, knowledge) if nearest.relation in _MISFILED else None) or nearest
 
 
-def _goes_with(step: Step, asked: list[str], view: ItemView, knowledge: Knowledge) -> Finding:
+# Kinds so near that the item's own text may know better than where it is filed.
+_MISFILED = frozenset(("hypernym", "sibling", "co_hyponym", "similar"))
+
+
+def _named(step: Step, view: ItemView, asked: list[str], knowledge: Knowledge) -> Finding | None:
+    """The item's text calls it the demanded kind, or a kind below."""
+    for found in view.mentioned("category"):
+        if not found.negated and any(
+            knowledge.is_a(found.value, want) for want in asked if found.value in knowledge.categories
+        ):
+            reason = f"asks for {step.demand.value}; its text calls it {found.quote!r}"
+            return Finding.of("named", found, reason)
+    return None
+
+
+def goes_with(step: Step, asked: list[str], view: ItemView, knowledge: Knowledge) -> Finding:
     """A kind that is not the head ("bag for a laptop") is met by an item of it, made for it, or that mentions it."""
     for want in asked:
         for found in (*view.categories, *view.mentioned("category")):
             if found.value not in knowledge.categories:
                 continue
-            mains = _mains(found.value, knowledge)
+            mains = mains_of(found.value, knowledge)
             if knowledge.is_a(found.value, want) or any(knowledge.is_a(want, m) for m in mains):
                 reason = f"should go with {step.demand.value}; {_source(found)} {_name(found.value, knowledge)!r}"
                 return Finding.of("exact", found, reason)
@@ -64,11 +80,11 @@ def category_relation(want: str, have: str, knowledge: Knowledge) -> str:
         return "hypernym"
     if _similar(table[want], table[have], knowledge):
         return "similar"
-    if any(knowledge.is_a(want, main) or knowledge.is_a(main, want) for main in _mains(have, knowledge)):
+    if any(knowledge.is_a(want, main) or knowledge.is_a(main, want) for main in mains_of(have, knowledge)):
         return "accessory"
     if any(knowledge.is_a(have, whole) for k in (want, *_precise_above(want, knowledge)) for whole in table[k].part_of):
         return "whole"
-    if any(knowledge.is_a(have, main) or knowledge.is_a(main, have) for main in _mains(want, knowledge)):
+    if any(knowledge.is_a(have, main) or knowledge.is_a(main, have) for main in mains_of(want, knowledge)):
         return "main_of_accessory"
     return _by_common_parent(want, have, knowledge)
 
@@ -112,7 +128,7 @@ def _precise_above(kind: str, knowledge: Knowledge) -> list[str]:
     return above
 
 
-def _mains(kind: str, knowledge: Knowledge) -> tuple[str, ...]:
+def mains_of(kind: str, knowledge: Knowledge) -> tuple[str, ...]:
     """What a kind is an accessory or part of, its own or as its parents are."""
     return tuple(m for k in (kind, *knowledge.ancestors(kind)) for m in knowledge.categories[k].accessory_of)
 
@@ -160,7 +176,7 @@ def brand(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
     demand = step.demand
     here = view.stated("brand") or view.mentioned("brand", title_only=True)
     kinds = [f.value for f in view.categories if f.value in knowledge.categories]
-    mains = any(_mains(kind, knowledge) for kind in kinds)
+    mains = any(mains_of(kind, knowledge) for kind in kinds)
     findings = []
     for want in wanted(demand):
         findings += [_brand_against(want, found, kinds, knowledge) for found in here]
@@ -168,7 +184,24 @@ def brand(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
         if mains and named:
             reason = f"asks for {want}; an accessory that names it is made for it"
             findings.append(Finding.of("compatible", named[0], reason))
+    if not here and not findings:
+        return _unbranded(step, kinds, knowledge)
     return best(findings) or unstated(demand)
+
+
+def _unbranded(step: Step, kinds: list[str], knowledge: Knowledge) -> Finding:
+    """No brand is known: at least the thing should be of a kind that the brand makes."""
+    entries = [e for want in wanted(step.demand) if (e := knowledge.brands.get(want))]
+    if not kinds or not entries or any(_in_trade(kinds, e, knowledge) for e in entries):
+        return unstated(step.demand)
+    reason = f"asks for {step.demand.value}; no brand is stated, and {step.demand.value} does not make such things"
+    return Finding("brand_other_trade", reason, confidence=UNSTATED)
+
+
+def _in_trade(kinds: list[str], brand: Brand, knowledge: Knowledge) -> bool:
+    """True where a brand makes a thing of such a kind, or nobody knows what it makes."""
+    made = brand.makes
+    return not made or any(knowledge.is_a(kind, m) or knowledge.is_a(m, kind) for kind in kinds for m in made)
 
 
 def _brand_against(want: str, found: Found, kinds: list[str], knowledge: Knowledge) -> Finding:
@@ -181,7 +214,7 @@ def _brand_against(want: str, found: Found, kinds: list[str], knowledge: Knowled
     if entry and entry.parent == have:
         return Finding.of("brand_parent", found, f"asks for {want}; it is by {have}, the parent of {want}")
     if entry and entry.makes and kinds:
-        trade = any(knowledge.is_a(kind, made) or knowledge.is_a(made, kind) for kind in kinds for made in entry.makes)
+        trade = _in_trade(kinds, entry, knowledge)
         if entry.genericized and trade:
             return Finding.of("genericized", found, f"asks for {want}, as the thing is often called; it is by {have}")
         if not trade:
@@ -209,7 +242,7 @@ def _model_against(want: str, of_kind: str | None, found: Found, kinds: list[str
     base = knowledge.series[have].base if have in knowledge.series else None
     if fold(want) != fold(have) and base != want:
         return Finding.of("other_model", found, f"asks for {want}; it is {have}")
-    if of_kind and any(knowledge.is_a(of_kind, main) for kind in kinds for main in _mains(kind, knowledge)):
+    if of_kind and any(knowledge.is_a(of_kind, main) for kind in kinds for main in mains_of(kind, knowledge)):
         return Finding.of("model_accessory", found, f"asks for {want}; this is an accessory for it")
     if base == want:
         return Finding.of("series_variant", found, f"asks for {want}; {have} is a variant of it")

@@ -26,12 +26,14 @@ RELATIONS: Mapping[str, str] = MappingProxyType(
         "words_all": "the demand is not in the knowledge tables; all its words stand in the item's text",
         "words_some": "the demand is not in the knowledge tables; some of its words stand in the item's text",
         "words_none": "the demand is not in the knowledge tables; none of its words stands in the item's text",
+        "words_everyday": "everyday words that say nothing in particular, and do not stand in the item's text",
         # category, along the tree
         "hyponym": "a kind below a broad demanded kind",
         "hyponym_precise": "a kind below a demanded kind that by itself already names an everyday thing",
         "hypernym": "the item is known only as a broader kind than the demanded one",
         "sibling": "another form of the same everyday thing",
         "co_hyponym": "another kind under the same broad kind",
+        "named": "filed as another kind near it, but its text calls it the demanded kind",
         "similar": "another kind that serves the same purpose",
         "related": "a kind from the same corner of the shop",
         "distant": "a kind from the same wide department",
@@ -67,6 +69,8 @@ RELATIONS: Mapping[str, str] = MappingProxyType(
         "other_year": "another year, on a thing that is not dated by its year",
         "other_model_year": "another year, on a thing whose year is part of what it is",
         "unstated_model_year": "no year stated, on a thing whose year is part of what it is",
+        "one_step": "the neighbouring one of a series of sizes",
+        "multiple": "sold in smaller packs, several of which make the demanded number",
         "other_count": "a set of another number of pieces",
         "part_of_set": "a single piece, where a set is demanded",
         "set_of_single": "a set, where a single piece is demanded",
@@ -79,7 +83,7 @@ RELATIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_WORDS = ("words_all", "words_some", "words_none")
+_WORDS = ("words_all", "words_some", "words_none", "words_everyday")
 _NEGATIONS = ("satisfied_negation", "negation_unstated", "violated_negation")
 _COMMON = ("exact", "synonym", "unstated", *_NEGATIONS, *_WORDS)
 _TERM = (*_COMMON, "covers", "narrower", "near", "contradicts", "other")
@@ -87,6 +91,7 @@ _TREE = (
     "hyponym",
     "hyponym_precise",
     "hypernym",
+    "named",
     "sibling",
     "co_hyponym",
     "similar",
@@ -107,12 +112,12 @@ LEGAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "model": (*_COMMON, "series_variant", "other_model", "model_accessory"),
         "ip": _TERM,
         "component": _TERM,
-        "bundle": (*_TERM, "other_count", "part_of_set", "set_of_single"),
+        "bundle": (*_TERM, "multiple", "other_count", "part_of_set", "set_of_single"),
         "style_detail": _TERM,
         "style": _TERM,
         "color": (*_COMMON, "member", "base", "near", "family", "other"),
         "material": (*_COMMON, "pure", "member", "base", "kin", "other"),
-        "spec": (*_TERM, "within", "deviates"),
+        "spec": (*_TERM, "within", "one_step", "deviates"),
         "function": _TERM,
         "audience": (*_TERM, "near_stage", "far_stage", "niche"),
         "season": _TERM,

@@ -265,12 +265,18 @@ def _except(legs: tuple[Leg, ...], levels: list[Grade], rulebook: Rulebook) -> l
 
 
 def _minimum(legs: Iterable[Leg], rulebook: Rulebook) -> Probabilities:
-    """The distribution of the minimum of independent legs: P(min ≥ k) is the product of P(leg ≥ k)."""
+    """The distribution of the minimum of independent legs: P(min ≥ k) is the product of P(leg ≥ k).
+
+    A leg's confidence is that in its demand times that in what was found. A modifier that is perhaps not meant (its
+    demand is in doubt) constrains only as far as it is there; a head in doubt leaves the level in doubt.
+    """
     two = three = four = 1.0
     floor = rulebook.settings.soft_floor
     for leg in legs:
         assert leg.level is not None
-        a, b, c = rulebook.at_least(leg.level, min(max(leg.confidence, 0.0), 1.0))
+        there = leg.demand.confidence if leg.demand.role == "modifier" else 1.0
+        a, b, c = rulebook.at_least(leg.level, min(max(leg.confidence, 0.0) / (there or 1.0), 1.0))
+        a, b, c = 1 - there + there * a, 1 - there + there * b, 1 - there + there * c
         if leg.demand.strictness == "soft":  # what would fall below the floor lands on it
             a, b, c = (1.0 if floor >= 2 else a), (1.0 if floor >= 3 else b), (1.0 if floor >= 4 else c)
         two, three, four = two * a, three * b, four * c

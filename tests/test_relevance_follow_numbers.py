@@ -3,23 +3,22 @@
 Relations of numbers: sizes, prices, years and pieces.
 """
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lore_mm.knowledge import Category, Knowledge
+from lore_mm.knowledge import Category, Knowledge, Term
 from lore_mm.types import AttributeValue, Demand, Evidence, Item, ItemFeatures, Query, Understanding
 from relevance.follow import Follower
-from relevance.follow_numbers import deviation
+from relevance.follow_numbers import FARTHEST, deviation
 
 WORLD = Knowledge(
     categories=[
         Category(id="laptop", name="laptop", department="electronics"),
         Category(id="shirt", name="shirt", department="fashion"),
         Category(id="chair", name="chair", department="furniture"),
-    ]
+    ],
+    terms=[Term(dimension="bundle", value="set"), Term(dimension="bundle", value="single")],
 )
 FOLLOWER = Follower(WORLD)
 
@@ -55,7 +54,7 @@ def ask(op, low, high=None):
         (ask("range", 50, 100), 75, 0),
         (ask("range", 50, 100), 40, 10 / 50),
         (ask("range", 50, 100), 130, 30 / 100),
-        (ask("at_most", 0), 5, math.inf),
+        (ask("at_most", 0), 5, FARTHEST),
     ],
 )
 def test_deviation_is_the_miss_over_the_limit_that_was_missed(demand, have, expected):
@@ -165,12 +164,46 @@ def test_the_year_is_strict_for_things_that_are_dated(title, relation):
         ("Chair, set of 4", 4, "exact"),
         ("Chair, set of 6", 4, "other_count"),
         ("Chair, set of 4", 1, "set_of_single"),
-        ("Chair", 4, "unstated"),
+        ("Chair, set of 2", 4, "multiple"),
+        ("Chair", 4, "multiple"),  # sold singly: four of them make the set
+        ("Chair set", 4, "other_count"),
         ("Chair", 1, "exact"),
     ],
 )
 def test_relations_of_sets(title, pieces, relation):
     assert follow(title, Demand("bundle", "x", number=pieces)).relation == relation
+
+
+@pytest.mark.parametrize(
+    "title, word, relation",
+    [
+        ("Chair set", "set", "exact"),
+        ("Chair, set of 4", "set", "exact"),
+        ("Single chair", "set", "part_of_set"),
+        ("Chair", "set", "unstated"),
+        ("Chair set", "single", "set_of_single"),
+        ("Chair", "single", "exact"),
+        ("Chair, set of 2", "pair", "exact"),
+    ],
+)
+def test_relations_of_sets_in_words(title, word, relation):
+    assert follow(title, Demand("bundle", word, word)).relation == relation
+
+
+@pytest.mark.parametrize(
+    "have, relation",
+    [(4, "within"), (5, "one_step"), (3, "one_step"), (6, "deviates")],
+)
+def test_stepped_sizes_may_miss_by_one(have, relation):
+    persons = Demand("spec", "4 person", number=4, unit="person")
+    assert follow("Laptop", persons, number("persons", "spec", have, "person")).relation == relation
+
+
+def test_a_letter_size_is_told_in_its_words():
+    large = Demand("spec", "size L", number=1, unit="letter")
+    leg = follow("Laptop size S", large)
+    assert (leg.relation, leg.reason) == ("deviates", "asks for size L; it has size S")
+    assert follow("Laptop size XL", large).relation == "one_step"
 
 
 def test_a_stated_single_piece_is_part_of_the_set():
