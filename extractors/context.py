@@ -59,13 +59,14 @@ def read_phrase(text: str, mentions: Sequence[Mention], knowledge: Knowledge, st
     head = _head(settled, parts)
     hosts = tuple(m for m in settled if parts.get(m.start, (0, ""))[1] in _FOR and m is not head)
     host = _host(hosts, settled, head, knowledge)
+    if head is not None and _in_for(head, parts):
+        noun = _noun(text, words, settled, parts, head.canonical, knowledge)
+        if noun is not None:
+            return Phrase(settled, None, noun[0], head.canonical, (*hosts, head), noun[1])
     if head is not None:
         category = _refined(head.canonical, host, knowledge)
         if host is not None and category == head.canonical and knowledge.is_a(host, category):
             host = None
-        noun = _noun(text, words, settled, parts, host, knowledge) if host and _in_for(head, parts) else None
-        if noun is not None:
-            return Phrase(settled, None, noun[0], host, (*hosts, head), noun[1])
         return Phrase(settled, head, category, host, hosts)
     if host is not None:
         noun = _noun(text, words, settled, parts, host, knowledge)
