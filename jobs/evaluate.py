@@ -119,7 +119,6 @@ def evaluate_judge(
 def judge_pairs(store: FeatureStore, pairs: LabelledPairs, rules: Path | None = None) -> list[Judgment]:
     """One judgment a labelled pair, made now: queries are read and paths walked on the store's features."""
     from extractors.queries import understand
-
     from lore_mm.knowledge import load_knowledge
     from relevance.judge import Judge, failed_judgment
     from relevance.rules import load_rulebook
@@ -289,10 +288,11 @@ def evaluation_tables(result: Mapping[str, Any]) -> list[object]:
     rows = evaluation_rows(result)
     comparison = Table(*rows[0], title="95 % intervals over queries")
     for row in rows:
-        comparison.add_row(*map(str, row.values()))
+        comparison.add_row(*(str(cell).replace(" [", "\n[") for cell in row.values()))
     slices = Table("kind of query", "pairs", *METRIC_NAMES.values(), title="the judge by kind of query")
     for kind, part in result["slices"].items():
-        slices.add_row(kind, str(part["n"]), *(_cell(part["metrics"][metric]) for metric in METRIC_NAMES))
+        values = [part["metrics"][metric]["value"] for metric in METRIC_NAMES]
+        slices.add_row(kind, str(part["n"]), *("–" if v is None else f"{v:.2f}" for v in values))
     matrix = Table("true \\ given", "L1", "L2", "L3", "L4", title="the judge's grades")
     for i, counts in enumerate(result["confusion"], 1):
         matrix.add_row(f"L{i}", *map(str, counts))

@@ -112,9 +112,25 @@ def _broken(
     judgments = judge.judge([(queries[row.query_id], items[row.item_id]) for _, row in rows])
     for (i, row), judgment in zip(rows, judgments, strict=True):
         for leg in judgment.path.legs if judgment.path else ():
-            if _is_certain(leg):
+            if _is_certain(leg) and _is_clear(leg, queries[row.query_id], judge):
                 broken = f"{leg.demand.dimension} is broken ({leg.rule_id})"
                 yield i, row, f"graded {row.grade}, but {broken}: {leg.reason}"
+
+
+def _is_clear(leg: Leg, understanding: Understanding, judge: Judge) -> bool:
+    """True where the query says plainly what it asks for: a thing by its name, in words that mean nothing else.
+
+    What serves a purpose, answers a question or has two readings is not told from the words alone.
+    """
+    if understanding.hard_type in _UNCLEAR:
+        return False
+    if leg.demand.dimension != "category":
+        return True
+    mentions = judge.follower.scanner.find(leg.demand.value, correct=False)
+    return bool(mentions) and not any(mention.others for mention in mentions)
+
+
+_UNCLEAR = frozenset(("solution_seeking", "question", "entity_relation"))
 
 
 def _is_certain(leg: Leg) -> bool:

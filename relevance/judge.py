@@ -18,7 +18,7 @@ from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.rows import judgment_to_row
 from lore_mm.schema import load_schemas
-from lore_mm.types import Item, ItemFeatures, Judgment, MatchPath, Provenance, Query, Understanding
+from lore_mm.types import Grade, Item, ItemFeatures, Judgment, MatchPath, Provenance, Query, Understanding
 from relevance.construct import Step
 from relevance.evidence import ItemView
 from relevance.follow import Follower
@@ -173,7 +173,6 @@ def _read_items(items: Sequence[Item], knowledge: Knowledge) -> list[ItemFeature
     if not items:
         return []
     from extractors.given import Given
-
     from extractors.protocol import ExtractorInput
 
     found = Given(knowledge, load_schemas()).extract([ExtractorInput(item) for item in items])
@@ -286,24 +285,27 @@ def _table(judgments: Sequence[Judgment]) -> object:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("query", "item", "grade", "score", "why", box=None, pad_edge=False)
+    several = len({judgment.query for judgment in judgments}) > 1
+    table = Table(box=None, pad_edge=False, title=None if several else Text(judgments[0].query), title_justify="left")
+    if several:
+        table.add_column("query", overflow="fold")
+    table.add_column("item", no_wrap=True, overflow="fold")
+    table.add_column("grade")
+    table.add_column("score")
+    table.add_column("why")
     for judgment in judgments:
-        table.add_row(
-            Text(judgment.query),
-            Text(judgment.item_id),
-            str(judgment.grade or "–"),
-            "" if judgment.score is None else f"{judgment.score:.2f}",
-            Text(_why(judgment)),
-        )
+        cells = [Text(judgment.query)] if several else []
+        score = "" if judgment.score is None else f"{judgment.score:.2f}"
+        table.add_row(*cells, Text(judgment.item_id), str(judgment.grade or "–"), score, Text(_why(judgment)))
     return table
 
 
 def _why(judgment: Judgment) -> str:
-    """The reason of the worst leg, the first of them."""
+    """The reason of the worst leg, the first of them; where all is well, that it is."""
     if judgment.path is None:
         return verdict(judgment)
     worst = min(judgment.path.legs, key=lambda leg: leg.level or 0)
-    return worst.reason
+    return "everything that is asked for is there" if worst.level == Grade.L4 else worst.reason
 
 
 if __name__ == "__main__":
