@@ -23,7 +23,7 @@ _SOFT = frozenset(
     }
     | {("special", "free shipping"), ("special", "made to last")}
     | {("function", v) for v in "comfortable durable lightweight high-performance decorative travel".split()}
-    | {("function", "multi-purpose")}
+    | {("function", v) for v in ("multi-purpose", "living room", "bedroom", "dining room", "home office", "nursery")}
     | {("style_detail", v) for v in "small large tall long short thick".split()}
 )
 _PACKS = frozenset(("pack", "piece", "set", "pair"))

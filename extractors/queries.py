@@ -55,6 +55,7 @@ _EMPTY = frozenset(
     "needed set make makes buyable quality".split()
 )
 _NEGATING = frozenset(("without", "no", "not", "non", "excluding", "except", "minus"))
+_JOINED = re.compile(r"\s*(?:\bor\b|\band\b|,|/|&|\+)\s*", re.IGNORECASE)
 _PART_NUMBER = re.compile(r"(?=[a-z0-9-]*\d)(?=[a-z0-9-]*[a-z])[a-z0-9]+(?:-[a-z0-9]+)*", re.IGNORECASE)
 _HEAD_ORDER = ("category", "model", "brand", "ip", "store")
 
@@ -88,10 +89,10 @@ def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Know
     mentions = without_overlap(scanner.find(text), spans)
     quantities = [q for q in find_quantities(text) if _stands(q, mentions, spans)]
     mentions = without_overlap(mentions, [(q.start, q.end) for q in quantities])
-    phrase = read_phrase(text, mentions, knowledge)
+    phrase = read_phrase(text, _without_specs(text, mentions, quantities), knowledge)
     corrections = tuple((m.text, m.correction) for m in phrase.mentions if m.correction)
 
-    known = [_variant(d, text) for d in _known(phrase, quantities, knowledge)]
+    known = [_variant(d, text) for d in _known(text, phrase, quantities, knowledge)]
     demands = [*known, *(from_price(p, text) for p in prices)]
     demands.extend(from_quantities(quantities, phrase, knowledge))
     demands.extend(_unknown(text, demands, phrase, quantities, knowledge))
@@ -113,7 +114,7 @@ def _stands(q: Quantity, mentions: Sequence[Mention], prices: Sequence[tuple[int
     )  # fmt: skip
 
 
-def _known(phrase: Phrase, quantities: Sequence[Quantity], knowledge: Knowledge) -> Iterator[Demand]:
+def _known(text: str, phrase: Phrase, quantities: Sequence[Quantity], knowledge: Knowledge) -> Iterator[Demand]:
     """The demands of known terms: the thing, its qualities, and what it is for."""
     shares = [q for q in quantities if q.kind == "share"]
     named = phrase.category is not None
@@ -126,10 +127,12 @@ def _known(phrase: Phrase, quantities: Sequence[Quantity], knowledge: Knowledge)
         if m.table == "need":
             yield from from_need(m, knowledge, named)
         elif m is phrase.head:
-            head = from_mention(m)
+            head = replace(from_mention(m), alternatives=_as_well(text, m, phrase))
             if phrase.category != m.canonical:
                 head = replace(head, why=f"a {m.text} for a {_name(phrase.host, knowledge)}")
             yield replace(head, canonical=phrase.category)
+        elif phrase.head and m.canonical in _as_well(text, phrase.head, phrase):
+            continue
         elif m.table == "category" and not m.negated:
             yield _second_thing(m, phrase, knowledge)
         else:
@@ -155,6 +158,32 @@ def _variant(d: Demand, text: str) -> Demand:
 
 def _name(category: str | None, knowledge: Knowledge) -> str:
     return knowledge.categories[category].name if category else "thing"
+
+
+def _as_well(text: str, head: Mention, phrase: Phrase) -> tuple[str, ...]:
+    """Other kinds of thing that would do: "tablet or laptop", "keyboard and mouse"."""
+    found: list[str] = []
+    place = head.end
+    for m in phrase.mentions:
+        if m.start >= place and _JOINED.fullmatch(text[place : m.start]) and m.table == "category" and not m.negated:
+            found.append(m.canonical)
+            place = m.end
+    return tuple(found)
+
+
+def _without_specs(text: str, mentions: Sequence[Mention], quantities: Sequence[Quantity]) -> list[Mention]:
+    """The mentions without those that only say what a number measures: the memory of "laptop 16gb ram"."""
+    things = [m for m in mentions if m.table == "category"]
+    ends = {q.end for q in quantities if q.kind == "storage"}
+    return [
+        m
+        for m in mentions
+        if not (
+            m.table == "category"
+            and len(things) > 1
+            and any(text[e : m.start].strip() == "" for e in ends if e <= m.start)
+        )
+    ]
 
 
 def _second_thing(m: Mention, phrase: Phrase, knowledge: Knowledge) -> Demand:
@@ -274,10 +303,10 @@ def _hard_type(text: str, demands: Sequence[Demand], phrase: Phrase, knowledge: 
     kinds = {knowledge.needs[m.canonical].kind for m in phrase.mentions if m.table == "need"}
     if "substitute" in kinds or _RELATION.search(text):
         return "entity_relation"
+    if _QUESTION.search(text) and not _SOLUTION.search(text):
+        return "question"
     if "solution" in kinds or _SOLUTION.search(text):
         return "solution_seeking"
-    if _QUESTION.search(text):
-        return "question"
     if any(d.polarity < 0 for d in demands):
         return "negative_constraint"
     head = demands[0] if demands else None

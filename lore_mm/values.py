@@ -399,7 +399,7 @@ def find_prices(text: str, default_currency: str | None = None) -> list[Price]:
     for m in _PRICE.finditer(text):
         symbol = m["sym"] or m["sym_a"] or m["sym_b"] or m["sym_c"]
         name = m["cur_a"] or m["cur_b"]
-        bound = m["most"] or m["least"] or m["between"] or m["or"]
+        bound = m["most"] or m["least"] or m["between"] or m["about"] or m["or"]
         worded = _PRICE_WORD_BEFORE.search(text[max(0, m.start("a") - 12) : m.start("a")])
         if not (symbol or name or worded or (bound and _bare(m, text))):
             continue

@@ -133,6 +133,19 @@ def test_needs_imply_demands_with_a_reason(text, canonical, kind):
     assert head.why
 
 
+def test_either_of_two_things():
+    head = parse("tablet or laptop for students").head
+    assert (head.canonical, head.alternatives) == ("tablet", ("laptop",))
+    assert parse("keyboard and mouse").head.alternatives == ("mouse",)
+
+
+def test_a_spec_is_not_the_thing():
+    out = parse("15 inch apple laptop 16gb ram")
+    assert out.head.canonical == "laptop"
+    assert [(d.number, d.unit) for d in out.demands if d.dimension == "spec"] == [(15.0, "in"), (16.0, "GB")]
+    assert parse("16gb ram").head.canonical == "ram"
+
+
 def test_alternatives_of_a_solution():
     assert parse("keep coffee hot").head.alternatives == ("thermos",)
 

@@ -99,6 +99,7 @@ def test_bounds(text, op):
         ("20€", "eq", 20, 20, "EUR"),
         ("50-yuan t-shirt", "eq", 50, 50, "CNY"),
         ("budget 300", "eq", 300, 300, None),
+        ("laptop around 1200", "eq", 1200, 1200, None),
         ("$20 or less", "at_most", None, 20, "USD"),
         ("over 100", "at_least", 100, None, None),
         ("£5-£10", "range", 5, 10, "GBP"),
