@@ -118,14 +118,20 @@ class Bench:
         return {"correlation": round(float(np.corrcoef((before @ before.T)[above], (after @ after.T)[above])[0, 1]), 4)}
 
     def calibration(self) -> dict[str, dict[str, float]]:
-        """Attribute → temperature, threshold and how well they hold; "default" is all questions together."""
+        """Attribute → temperature, threshold and how well they hold.
+
+        "all" is every question together; "default", for an attribute that was not measured, is the attributes without
+        the category: knowing what a thing is says little of knowing what it is like.
+        """
         questions = [*self._luma_questions(), *self._category_questions()]
         by_name: dict[str, list[Question]] = {}
         for question in questions:
             by_name.setdefault(question.attribute, []).append(question)
         if not questions:
             return {}
-        return {"default": calibrate(questions), **{name: calibrate(some) for name, some in sorted(by_name.items())}}
+        others = [q for q in questions if q.attribute != "category"] or questions
+        by_name = {"all": questions, "default": others, **dict(sorted(by_name.items()))}
+        return {name: calibrate(some) for name, some in by_name.items()}
 
     def _luma_questions(self) -> list[Question]:
         if "luma" not in self.shop.sets:

@@ -57,7 +57,8 @@ def _save(folder: Path, image: ImageHead, text: TextHead, calibration: Mapping[s
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "heads.safetensors")
     (folder / "heads.safetensors").chmod(0o644)
-    settings |= {"temperature": calibration["default"]["temperature"], "calibration": calibration}
+    scales = {name: {key: row[key] for key in ("temperature", "threshold")} for name, row in calibration.items()}
+    settings |= {"temperature": scales.pop("all")["temperature"], "calibration": scales}
     (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 

@@ -269,7 +269,7 @@ def test_train_and_evaluate_end_to_end(
     assert metrics["luma"]["title_to_parent"]["recall_at_1"]["n"] == 2  # a fifth of six parents, in two colours
     assert metrics["over_splits"]["unseen_by_name"]["value"] == metrics["grocery"]["unseen_by_name"]["value"]
     settings = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert settings["temperature"] == metrics["calibration"]["default"]["temperature"]
+    assert settings["temperature"] == metrics["calibration"]["all"]["temperature"]
     heads = load_file(tmp_path / "out" / "heads.safetensors")
     assert heads["image.class_vectors"].shape == (1000, 384) and heads["image.beyond.weight"].shape == (384, 1280)
 
