@@ -34,19 +34,17 @@ def category(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
                 relation = "synonym"
             findings.append(Finding.of(relation, found, _category_reason(demand.value, relation, found, knowledge)))
     nearest = best(findings) or unstated(demand)
-    return (_named(step, view, asked, knowledge) if nearest.relation in _MISFILED else None) or nearest
+    return (_named(step, view, asked) if nearest.relation in _MISFILED else None) or nearest
 
 
 # Kinds so near that the item's own text may know better than where it is filed.
 _MISFILED = frozenset(("hypernym", "sibling", "co_hyponym", "similar"))
 
 
-def _named(step: Step, view: ItemView, asked: list[str], knowledge: Knowledge) -> Finding | None:
-    """The item's text calls it the demanded kind, or a kind below."""
+def _named(step: Step, view: ItemView, asked: list[str]) -> Finding | None:
+    """The item's text calls it by the demanded kind's own name; a kind below may be named in passing."""
     for found in view.mentioned("category"):
-        if not found.negated and any(
-            knowledge.is_a(found.value, want) for want in asked if found.value in knowledge.categories
-        ):
+        if found.value in asked and not found.negated:
             reason = f"asks for {step.demand.value}; its text calls it {found.quote!r}"
             return Finding.of("named", found, reason)
     return None

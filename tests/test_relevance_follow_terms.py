@@ -112,6 +112,20 @@ def test_the_text_is_read_as_well_as_the_attributes():
     assert leg.evidence[0].start == len("It is ")
 
 
+def test_a_term_inside_a_longer_name_is_found():
+    # "t-shirt v-neck" names a kind in full; the words of the term stand in it all the same
+    leg = follow(Item("i", "Deep v neck T-shirt"), asked("style_detail", "v-neck"))
+    assert leg.relation == "exact"
+    boxing = Knowledge(
+        terms=[Term(dimension="function", value="boxing")],
+        categories=[Category(id="boxing_gloves", name="boxing gloves")],
+    )
+    follower = Follower(boxing)
+    steps = follower.construct(Understanding(Query("q", "x"), "x", (asked("function", "boxing"),)))
+    (found,) = follower.follow("q", steps, follower.view(ItemFeatures(Item("i", "Boxing Gloves")))).legs
+    assert (found.relation, found.found, found.confidence) == ("exact", ("Boxing",), pytest.approx(0.7))
+
+
 def test_a_text_that_says_not_is_a_contradiction():
     leg = follow(Item("i", "Tent", "It is not waterproof."), asked("function", "waterproof"))
     assert leg.relation == "contradicts"
@@ -135,6 +149,14 @@ def test_a_text_that_says_not_is_a_contradiction():
 )
 def test_unknown_words_are_looked_up_in_the_text(text, title, relation):
     assert follow(title, Demand("style_detail", text, None)).relation == relation
+
+
+def test_everyday_words_that_nobody_can_place_are_no_demand():
+    wish = Demand("special", "really help", None, strictness="soft")
+    assert follow("Chair", wish).relation == "words_everyday"
+    assert follow("It can really help", wish).relation == "words_all"
+    assert follow("Chair", Demand("special", "zorblax help", None, strictness="soft")).relation == "words_none"
+    assert follow("Chair", Demand("special", "really help", None)).relation == "words_none"  # a hard demand
 
 
 def test_unknown_words_are_found_in_every_field_of_the_seller():

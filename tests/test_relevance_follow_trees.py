@@ -139,6 +139,18 @@ def test_the_extracted_kind_is_believed_over_the_title():
     assert (leg.relation, leg.found) == ("accessory", ("phone_case",))
 
 
+def test_the_text_may_know_better_than_the_shelf():
+    filed = attribute("category", "dslr", "given.category")
+    film = kind("film_camera")
+    said = follow(Item("i", "Dslr", "Some call this film camera a toy."), film, attributes=[filed])
+    assert (said.relation, said.found, said.evidence[0].source) == ("named", ("film_camera",), "text")
+    silent = follow(Item("i", "Dslr", "A camera."), film, attributes=[filed])
+    assert silent.relation == "co_hyponym"
+    # a main thing that mentions its accessory is not one
+    lens = follow(Item("i", "Compact camera", "comes with a lens"), kind("lens"))
+    assert lens.relation == "main_of_accessory"
+
+
 def test_either_reading_of_an_ambiguous_head_will_do():
     demand = kind("apple", "apple", alternatives=("phone",))
     assert follow("Flip phone", demand).relation == "hyponym_precise"
@@ -200,6 +212,12 @@ def test_the_sellers_field_is_read_where_nothing_was_extracted():
     assert (leg.relation, leg.found, leg.evidence[0].source) == ("brand_other", ("Adidas",), "given.brand")
     assert follow(Item("i", "Shoe", brand="No-name Ltd"), Demand("brand", "nike", "Nike")).relation == "brand_other"
     assert follow(Item("i", "Shoe", brand="Nike"), Demand("brand", "nike", "Nike")).relation == "exact"
+
+
+def test_an_item_without_a_brand_is_at_least_of_the_brands_trade():
+    assert follow("Running shoe", Demand("brand", "nike", "Nike")).relation == "unstated"
+    assert follow("Sofa", Demand("brand", "nike", "Nike")).relation == "brand_other_trade"
+    assert follow("Sofa", Demand("brand", "spigen", "Spigen")).relation == "unstated"  # nobody knows its trade
 
 
 def test_a_brand_in_the_title_stands_in_for_a_missing_field():

@@ -173,6 +173,18 @@ def test_a_soft_leg_puts_no_probability_below_its_floor():
     assert p[0] == p[1] == 0.0 and sum(p) == pytest.approx(1.0)
 
 
+def test_a_modifier_that_is_perhaps_not_meant_constrains_only_as_far_as_it_is_there():
+    # a demand in doubt by half, and broken beyond doubt where it is there: half the time all is well
+    half = leg("color", "other", confidence=0.5 * 1.0)
+    half = replace(half, demand=replace(half.demand, confidence=0.5))
+    decision = decide(path(half), BOOK)
+    assert decision.probabilities == pytest.approx((0.0, 0.5, 0.0, 0.5))
+    assert decision.grade is Grade.L2
+    # a head in doubt leaves the level in doubt
+    head = replace(half, demand=replace(half.demand, role="head"))
+    assert decide(path(head), BOOK).probabilities == pytest.approx((0.2, 0.5, 0.2, 0.1))
+
+
 RELATIONS_OF = {d: sorted(legal) for d, legal in LEGAL.items()}
 any_leg = st.sampled_from(DIMENSIONS).flatmap(
     lambda d: st.builds(
