@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 from extractors.context import Phrase, as_reading, read_phrase, without_overlap
+from extractors.lawful import lawful
 from extractors.protocol import Extraction, ExtractorInput
 from extractors.seller import LONGEST_TEXT, LONGEST_TITLE, Reader, Source, fields_of, fields_sha
 from lore_mm.fingerprint import sha_of
@@ -65,7 +66,7 @@ class Given:
         values += reader.from_fields(sources)
         values += reader.from_title(phrase, quantities)
         values += reader.from_description(item.description[:LONGEST_TEXT])
-        return Extraction(tuple(reader.legal(values)), kind)
+        return Extraction(tuple(lawful(values, reader.schema)), kind)
 
     def _category(self, item: Item, phrase: Phrase, sources: Sequence[Source]) -> AttributeValue | None:
         """The kind: the seller's path at its deepest known place, refined by what the title calls the thing."""

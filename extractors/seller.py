@@ -16,11 +16,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from extractors.context import Phrase, as_reading, without_overlap
-from lore_mm.errors import InputError
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, scanner_for
-from lore_mm.schema import MAX_TEXT, AttributeSchema, Schemas, check_value, load_dimensions
+from lore_mm.schema import AttributeSchema, Schemas, load_dimensions
 from lore_mm.text import fold
 from lore_mm.types import AttributeValue, Evidence, Item
 from lore_mm.values import Quantity, find_quantities, format_number, letter_size
@@ -324,50 +323,13 @@ class Reader:
         value = self._value(name, dimension, words, source, q.start, q.end)
         return replace(value, number=number, unit=unit)
 
-    # -- evidence and law ----------------------------------------------------------------------------------------------
+    # -- evidence ----------------------------------------------------------------------------------------------
 
     def _value(self, name: str, dimension: str, value: str, source: Source, start: int, end: int) -> AttributeValue:
         place = Evidence(source.name, source.text[start:end], start, end, value=value, extractor="given")
         confidence = _trust(dimension, source)
         place = replace(place, confidence=confidence)
         return AttributeValue(name, dimension, value, confidence=confidence, extractor="given", evidence=(place,))
-
-    def legal(self, values: Sequence[AttributeValue]) -> list[AttributeValue]:
-        """The values that the category's schema has, in its words, each once with all its evidence."""
-        merged: dict[tuple[str, str | None], AttributeValue] = {}
-        for value in values:
-            one = self._in_schema(value)
-            if one is None:
-                continue
-            key = (one.name, (one.value or "").casefold() if one.number is None else f"{one.number:.6g}{one.unit}")
-            held = merged.get(key)
-            if held is None:
-                merged[key] = one
-            else:
-                winner, other = (held, one) if held.confidence >= one.confidence else (one, held)
-                share = winner.share if winner.share is not None else other.share
-                merged[key] = replace(winner, evidence=(*winner.evidence, *other.evidence), share=share)
-        return list(merged.values())
-
-    def _in_schema(self, value: AttributeValue) -> AttributeValue | None:
-        if self.schema is None:
-            return value
-        spec = self.schema.specs.get(value.name)
-        words = value.value or ""
-        if spec is None or value.name in ("style_detail", "special", "function"):
-            spec = self.schema.find(value.dimension, words)
-        if spec is None:
-            return None
-        try:
-            if spec.type == "number":
-                check_value(spec, value.number)
-                return replace(value, name=spec.name, kind=spec.kind)
-            # A text stays in the seller's words; a value in the tables' own words needs no look-up.
-            own = spec.type == "text" or words in spec.values
-            legal = words[:MAX_TEXT] if own else str(check_value(spec, words[:MAX_TEXT]))
-        except InputError:
-            return None
-        return replace(value, name=spec.name, value=legal, kind=spec.kind)
 
 
 def _trust(dimension: str, source: Source) -> float:
