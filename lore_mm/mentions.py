@@ -55,6 +55,7 @@ class Mention:
 # Readings of one term are ranked by table: what is rarer in the language is likelier to be meant.
 _RANK = {"need": 0, "series": 1, "category": 2, "color": 3, "brand": 4, "material": 5, "term": 6}
 _CONFIDENCE: dict[Via, float] = {"exact": 1.0, "inflected": 0.98, "misspelt": 0.75}
+_LONGEST_TERM = 8  # tokens looked at after a corrected word
 _JOINED = 0.9  # "sun glasses" for sunglasses
 _BREAK = re.compile(r"[,;:!?|()\[\]{}\n\"“”•·]|[.]\s")
 
@@ -162,8 +163,8 @@ class Scanner:
         right = self._misspelt.get(word) or (None if self.knows(word) else self._near.find(word))
         if right is None:
             return None, 0
-        fixed = [*found[:i], token._replace(text=right), *found[i + 1 : i + 6]]
-        mention, used = self._longest(text, fixed, i)
+        fixed = [token._replace(text=right), *found[i + 1 : i + _LONGEST_TERM]]
+        mention, used = self._longest(text, fixed, 0)
         if mention is None:
             return None, 0
         return replace(mention, via="misspelt", confidence=_CONFIDENCE["misspelt"], correction=right), used

@@ -137,6 +137,15 @@ def test_a_megabyte_is_read_in_one_pass(piece):
     assert all(text[m.start : m.end] == m.text for m in SCANNER.find(text, correct=False)[:100])
 
 
+def test_many_misspellings_in_one_text():
+    # Twice the text must not cost four times the work: each correction looks only a few words ahead.
+    mentions = SCANNER.find("no red shoes or sneekers, blue " * 10_000)
+    assert len(mentions) == 4 * 10_000
+    assert [(m.canonical, m.negated) for m in mentions[:4]] == [
+        ("red", True), ("shoe", False), ("sneaker", False), ("blue", False),
+    ]  # fmt: skip
+
+
 def test_a_misspelling_between_two_near_words_is_left_alone():
     tables = Knowledge(categories=[Category(id="a", name="clamp"), Category(id="b", name="cramp")])
     assert scanner_for(tables).find("camp") == []
