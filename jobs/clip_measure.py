@@ -101,7 +101,7 @@ def expected_calibration_error(confidence: Floats, hit: Bools, bins: int = 10) -
     return float(sum(len(p) * abs(confidence[p].mean() - hit[p].mean()) for p in parts) / len(order))
 
 
-def calibrate(questions: Sequence[Question], precision: float = 0.75, fewest: int = 15) -> dict[str, float]:
+def calibrate(questions: Sequence[Question], precision: float = 0.85, fewest: int = 15) -> dict[str, float]:
     """Fit a temperature and a threshold on half of the groups, measure them on the other half.
 
     The temperature has the least negative log-likelihood of the right options. The threshold is the lowest confidence
