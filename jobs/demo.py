@@ -72,8 +72,8 @@ def run_demo(store: str, output: Path, folder: Path, embedder: str) -> None:
         judge_pairs(opened, top=TOP, embedder=model)
     with _step("measure against the labels of split test"):
         result = evaluate_judge(opened, split="test")
-        for table in evaluation_tables(result):
-            print_table(table)
+        print_table(evaluation_tables(result)[0])
+        say("   by kind of query, and the confusion: lore evaluate judge --split test")
     with _step("write the report"):
         write_report(opened, output, evaluation=evaluation_rows(result))
 

@@ -283,17 +283,19 @@ def evaluation_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def evaluation_tables(result: Mapping[str, Any]) -> list[object]:
     """The comparison, the slices by kind of query, and the confusion, as tables for a terminal."""
+    from rich.box import SIMPLE
     from rich.table import Table
 
     rows = evaluation_rows(result)
-    comparison = Table(*rows[0], title="95 % intervals over queries")
-    for row in rows:
-        comparison.add_row(*(str(cell).replace(" [", "\n[") for cell in row.values()))
-    slices = Table("kind of query", "pairs", *METRIC_NAMES.values(), title="the judge by kind of query")
+    # a system a column: four systems with their intervals fit a terminal of 80 columns, seven metrics do not
+    comparison = Table("", *(row[""] for row in rows), title="95 % intervals over queries", box=SIMPLE)
+    for name in list(rows[0])[1:]:
+        comparison.add_row(name, *(str(row[name]).replace(", ", "–") for row in rows))
+    slices = Table("kind of query", "pairs", *METRIC_NAMES.values(), title="the judge by kind of query", box=SIMPLE)
     for kind, part in result["slices"].items():
         values = [part["metrics"][metric]["value"] for metric in METRIC_NAMES]
         slices.add_row(kind, str(part["n"]), *("–" if v is None else f"{v:.2f}" for v in values))
-    matrix = Table("true \\ given", "L1", "L2", "L3", "L4", title="the judge's grades")
+    matrix = Table("true \\ given", "L1", "L2", "L3", "L4", title="the judge's grades", box=SIMPLE)
     for i, counts in enumerate(result["confusion"], 1):
         matrix.add_row(f"L{i}", *map(str, counts))
     return [comparison, slices, matrix]
