@@ -161,42 +161,45 @@ class ZeroShot:
             one.attributes.append(_value(spec, values[best], float(row[best]), scale, one, texts[best]))
 
     def _choose_categories(self, group: Sequence[_Seen]) -> None:
-        """Walk down the category tree from its roots, as far as each step is sure enough."""
+        """The narrowest kind that is sure enough, where a kind is as likely as all kinds below it together.
+
+        So a picture that could be any of several chairs is a chair, rather than a guess among them or nothing (after
+        Deng, Krause, Berg and Fei-Fei, Hedging your bets, 2012).
+        """
         scale = self._scale("category")
         spec = self.schemas.for_category(None, self.knowledge).specs.get("category")
         if spec is None or not group or scale.threshold > 1 or not self.knowledge.categories:
             return
-        for one in group:
-            chosen, confidence, best_vector = None, 0.0, np.zeros(self.embedder.width, np.float32)
-            level, sure = self._children.get(None, ()), 1.0
-            while level:
-                texts = np.stack([self._category_vector(c, spec) for c in level])
-                row = _softmax((one.mean @ texts.T / scale.temperature)[None])[0] if len(level) > 1 else np.ones(1)
-                best = int(np.argmax(row))
-                sure *= float(row[best])
-                if chosen is None or sure >= scale.threshold:
-                    chosen, confidence, best_vector = level[best], sure, texts[best]
-                if sure < scale.threshold:
-                    break
-                level = self._children.get(chosen, ())
-            if chosen is not None:
-                value = _value(spec, chosen, confidence, scale, one, best_vector)
-                one.attributes.append(value)
-                one.category = value.value
+        ids, depths, within = self._tree
+        texts = self._category_vectors(spec)  # (kinds, d)
+        each = _softmax(np.stack([one.mean for one in group]) @ texts.T / scale.temperature)
+        for one, row in zip(group, each @ within, strict=True):
+            sure = np.flatnonzero(row >= scale.threshold)
+            if not len(sure):  # not stated; what comes nearest is told
+                sure = np.array([np.argmax(row)])
+            best = int(sure[np.lexsort((row[sure], depths[sure]))[-1]])
+            value = _value(spec, ids[best], min(float(row[best]), 1.0), scale, one, texts[best])
+            one.attributes.append(value)
+            one.category = value.value
 
     @cached_property
-    def _children(self) -> Mapping[str | None, tuple[str, ...]]:
-        """Category ids by parent; None for the roots."""
-        below: dict[str | None, list[str]] = {}
-        for category in self.knowledge.categories.values():
-            below.setdefault(category.parent, []).append(category.id)
-        return {parent: tuple(ids) for parent, ids in below.items()}
+    def _tree(self) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.float32]]:
+        """Category ids, their depths (n,), and within (n, n): 1 where the row's kind is the column's or lies below."""
+        ids = tuple(self.knowledge.categories)
+        place = {category: i for i, category in enumerate(ids)}
+        within = np.eye(len(ids), dtype=np.float32)
+        for i, category in enumerate(ids):
+            within[i, [place[above] for above in self.knowledge.ancestors(category)]] = 1
+        return ids, within.sum(axis=1).astype(np.int64), within
 
-    def _category_vector(self, category: str, spec: AttributeSpec) -> NDArray[np.float32]:
-        """A category is what its own words say together with the names of the kinds right below it."""
-        entry = self.knowledge.categories[category]
-        below = [self.knowledge.categories[c].name for c in self._children.get(category, ())]
-        return self._mean_of([*(entry.name, *entry.terms)[:_WORDS], *below], spec, "product")
+    def _category_vectors(self, spec: AttributeSpec) -> Vectors:
+        """One row a category, (kinds, d), made once."""
+        key = (spec.sha, "")
+        if key not in self._answers:
+            words = [(c.name, *c.terms)[:_WORDS] for c in self.knowledge.categories.values()]
+            self._embed_texts(t for w in words for t in _prompted(w, spec, "product"))
+            self._answers[key] = np.stack([self._mean_of(w, spec, "product") for w in words])
+        return self._answers[key]
 
     def _value_vectors(self, spec: AttributeSpec, thing: str) -> Vectors:
         """One row a legal value, (values, d), made once."""
