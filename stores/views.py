@@ -193,7 +193,7 @@ class Views:
 
     def _leave_out_replaced(self, table: str, source: str) -> None:
         made = "provenance.made_at DESC NULLS LAST, " if "provenance" in TABLES[table].names else ""
-        made = "at DESC, " if table == "runs" else made
+        made = '"at" DESC, ' if table == "runs" else made  # quoted: AT is a word of DuckDB's SQL
         old = f"rows.old_{table}"
         newest_first = f"PARTITION BY {', '.join(KEYS[table])} ORDER BY {made}file_index DESC, file_row_number DESC"
         self._do(

@@ -18,7 +18,7 @@ from lore_mm.console import command_app, run
 from lore_mm.errors import InputError, LoreError, PictureError, StoreError
 from lore_mm.models import open_embedder
 from lore_mm.rows import attributes_table, item_to_row, provenance_to_row
-from lore_mm.tables import ITEMS, LABELS
+from lore_mm.tables import ITEMS, LABELS, RUNS
 from lore_mm.types import AttributeValue, Item, ItemFeatures, Provenance
 from stores.features import FeatureStore, open_store
 from stores.online import build_online
@@ -571,6 +571,17 @@ def test_command_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert (rows["items"]["rows"], rows["items"]["version"]) == (5, 3)
     assert rows["latest"]["rows"] == sum(len(v[3]) for v in CATALOGUE.values())
     assert (rows["labels"]["rows"], rows["runs"]["rows"]) == (2, 0)
+
+
+def test_runs_are_a_table_like_the_others(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "s", create=True)
+    for minute in (1, 2):  # the same event, told twice: the later one stands
+        at = NOON + timedelta(minutes=minute)
+        told = {"run_id": "r", "job": "ingest", "event": "finished", "n_in": minute, "at": at}
+        store.append("runs", pa.Table.from_pylist([told], schema=RUNS))
+    snapshot = Snapshot(store)
+    assert snapshot.sql("SELECT run_id, n_in FROM runs").to_pylist() == [{"run_id": "r", "n_in": 2}]
+    assert {row["table"]: row["rows"] for row in snapshot.describe().to_pylist()}["runs"] == 1
 
 
 @pytest.mark.usefixtures("here")
