@@ -260,7 +260,7 @@ def _cell(value: object, column: str, records: Records, place: int) -> str | flo
             raise InputError(f"{where}: {value!r:.60} is not a count; legal: a number from 0, or nothing")
         return number
     faults: list[str] = []
-    text = read_text(value, column, faults)
+    text = read_text(value, column, faults, kept=False)
     if faults:
         raise InputError(f"{where}: {faults[0].removeprefix(f'{column}: ')}")
     return text if text is not None or column != "query" else ""

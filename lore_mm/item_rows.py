@@ -86,8 +86,11 @@ def read_item(row: Mapping[str, Any], textual: bool = False) -> tuple[Item, str 
     return item, error or None
 
 
-def read_text(value: object, column: str, faults: list[str]) -> str | None:
-    """A text as it stands; too long: its beginning; not a text: a number in words, else nothing. Faults are added."""
+def read_text(value: object, column: str, faults: list[str], kept: bool = True) -> str | None:
+    """A text as it stands; too long: its beginning; not a text: a number in words, else nothing. Faults are added.
+
+    `kept`: whether a row with faults is kept, so that a fault says how much of a long text is.
+    """
     if value is None:
         return None
     if not isinstance(value, str):
@@ -95,7 +98,8 @@ def read_text(value: object, column: str, faults: list[str]) -> str | None:
         return _number_text(value)
     limit = LONGEST.get(column, _LONGEST_OTHER)
     if len(value) > limit:
-        faults.append(f"{column}: {len(value):,} characters, the limit is {limit:,}; the first {limit:,} are kept")
+        rest = f"; the first {limit:,} are kept" if kept else ""
+        faults.append(f"{column}: {len(value):,} characters, the limit is {limit:,}{rest}")
         value = value[:limit]
     if unfit := _UNFIT.search(value):
         what = "half a surrogate pair" if ord(unfit[0]) >= 0xD800 else "control character"

@@ -420,6 +420,10 @@ class TestRowFaults:
         assert (long["title"], long["status"]) == ("ab" * 5000, "failed")
         assert (fine["title"], fine["status"]) == ("a", "ok")
 
+    def test_a_long_query_is_refused_and_nothing_said_to_be_kept(self, tmp_path: Path) -> None:
+        path = put(tmp_path / "q.jsonl", {"query_id": "q", "query": "x" * 10_001})
+        assert refused(read_queries, path) == ", line 1, column 'query': 10,001 characters, the limit is 10,000"
+
     def test_control_characters(self, tmp_path: Path) -> None:
         row = only({"title": "a\x00b", "description": "tab\tand\nline \x1b[31m", "brand": "\ud800!"}, tmp_path)
         assert row["error"] == (
