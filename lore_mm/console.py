@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -31,8 +32,16 @@ def say(text: str) -> None:
 
 
 def print_json(value: object) -> None:
-    """One JSON line on stdout. Times are ISO 8601; nothing else unknown is let through."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=_json_default) + "\n")
+    """One JSON line on stdout. Times are ISO 8601; nothing else unknown is let through.
+
+    What stdout's encoding cannot hold is written as a JSON escape, a lone half of a surrogate pair everywhere.
+    """
+    line = json.dumps(value, ensure_ascii=False, default=_json_default)
+    try:
+        line.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        line = json.dumps(value, default=_json_default)
+    sys.stdout.write(line + "\n")
 
 
 def print_table(renderable: object) -> None:
@@ -88,6 +97,8 @@ def run(app: Callable[..., Any], arguments: Sequence[str] | None = None, name: s
 
     Exit codes: 0 done · 1 something failed · 2 what was given is wrong · 130 interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a table is printed whatever the terminal's encoding
     try:
         app(args=None if arguments is None else list(arguments), prog_name=name)
     except LoreError as error:

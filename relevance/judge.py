@@ -7,6 +7,7 @@ know where its pairs come from.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -156,6 +157,8 @@ def main(
         judgments = desk.judge(batch)
         failed += sum(j.grade is None for j in judgments)
         _show(judgments, people, explain)
+        if batch[0].streamed:
+            sys.stdout.flush()  # or who asks line by line through a pipe waits for ever
     if failed:
         say(f"{failed} of the pairs could not be judged; each one's error says why")
         raise typer.Exit(1)

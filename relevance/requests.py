@@ -19,7 +19,7 @@ from lore_mm.types import Item
 __all__ = ["Request", "query_id_of", "read_lines", "read_requests"]
 
 _KEYS = ("query", "query_id", "item_id", "item")
-_LONGEST_LINE = 4 * 2**20  # characters; a longer line is refused without being parsed
+_LONGEST_LINE = 4 * 2**20  # bytes; a longer line is refused without being parsed or kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,9 @@ def read_requests(query: str | None, items: Sequence[str], top: int | None, pair
             raise InputError("--pairs names its own queries and items: leave out --query, --item and --top")
         return _from_file(pairs)
     if query is not None:
-        if bool(items) == (top is not None):
+        if items and top is not None:
+            raise InputError("name the items with --item or take the nearest with --top, not both")
+        if not items and top is None:
             raise InputError("--query needs items to judge: --item ID (once or several times), or --top K")
         if top is not None:
             return iter([Request(query, query_id_of(query), top=top)])
@@ -75,23 +77,36 @@ def _from_file(path: Path) -> Iterator[Request]:
 
 def read_lines(stream: IO[bytes]) -> Iterator[Request]:
     """One request a JSON line of {"query", "item_id"} or {"query", "item": {…}}; blank lines are passed over."""
-    for number, raw in enumerate(stream, 1):
-        if raw.strip():
+    number = 0
+    while raw := stream.readline(_LONGEST_LINE + 1):
+        number += 1
+        length = len(raw)
+        while not raw.endswith(b"\n") and (more := stream.readline(_LONGEST_LINE)):  # read on, keep nothing
+            length, raw = length + len(more), more
+        if length > _LONGEST_LINE:
+            yield _fault(f"stdin line {number}: {length:,} bytes, the limit is {_LONGEST_LINE:,}")
+        elif raw.strip():
             yield _from_line(raw, f"stdin line {number}")
+
+
+def _fault(error: str, query: str = "", item_id: str = "") -> Request:
+    return Request(query, query_id_of(query) if query else "", item_id, error=error, streamed=True)
 
 
 def _from_line(raw: bytes, where: str) -> Request:
     def fault(reason: str, query: str = "", item_id: str = "") -> Request:
-        return Request(query, query_id_of(query) if query else "", item_id, error=f"{where}: {reason}", streamed=True)
+        return _fault(f"{where}: {reason}", query, item_id)
 
-    if len(raw) > _LONGEST_LINE:
-        return fault(f"{len(raw):,} bytes, the limit is {_LONGEST_LINE:,}")
     try:
         row = json.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         return fault(f"not UTF-8 at byte {error.start}")
-    except (ValueError, RecursionError) as error:
-        return fault(f"not JSON: {error}")
+    except json.JSONDecodeError as error:
+        return fault(f"not JSON: {error.msg} at character {error.colno}")
+    except RecursionError:
+        return fault("JSON nested too deeply")
+    except ValueError as error:  # a number of thousands of digits
+        return fault(f"not JSON that can be read: {str(error).split(';')[0]}")
     if not isinstance(row, dict):
         return fault('not an object; legal: {"query": TEXT, "item_id": ID} or {"query": TEXT, "item": {…}}')
     query, item_id = row.get("query"), row.get("item_id")
@@ -104,8 +119,12 @@ def _from_line(raw: bytes, where: str) -> Request:
 
 
 def _read_row(row: dict[str, Any], query: str, fault: Any) -> Request:
-    from lore_mm.item_rows import key_fault, read_item
+    from lore_mm.item_rows import key_fault, read_item, read_text
 
+    faults: list[str] = []
+    read_text(query, "query", faults, kept=False)
+    if faults:
+        return fault(faults[0], query)  # type: ignore[no-any-return]
     query_id = row.get("query_id") or query_id_of(query)
     item_id, inline = row.get("item_id"), row.get("item")
     if inline is None:

@@ -51,6 +51,19 @@ def test_json_lines_keep_every_script_as_it_is(capsys):
     assert capsys.readouterr().out == '{"title": "чай 🍵 茶", "grade": null}\n'
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_what_stdout_cannot_hold_is_escaped(encoding):
+    said = {"query": "a\ud800b", "title": "чай 🍵 é"}  # the first holds half of a surrogate pair, as JSON may
+    code = f"from lore_mm.console import *\ndef door() -> None:\n print_json({said!r})\n print_table({said['title']!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code + "\nrun(command_app(door, 'd'), [])"],
+        capture_output=True, check=True, env=os.environ | {"PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+    line, table = done.stdout.decode(encoding).splitlines()
+    assert json.loads(line) == said
+    assert table == said["title"].encode(encoding, "backslashreplace").decode(encoding)
+
+
 def test_progress_off_a_terminal_is_silent_when_short(capsys):
     with progress("work", 3) as advance:
         advance(3)

@@ -5,6 +5,7 @@ The judge row by row on hand-made pairs, and the command in a subprocess: option
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -282,7 +283,39 @@ def test_json_lines_on_stdin_one_answer_a_line_whatever_the_line(store):
     assert errors[5] == "stdin line 9: item: title: empty"
     assert errors[6] == "stdin line 10: no query; legal: a text under 'query'"
     assert errors[7] == "stdin line 11: not UTF-8 at byte 0"
-    assert errors[8].startswith("stdin line 12: not JSON: ")
+    assert errors[8] == "stdin line 12: JSON nested too deeply"
+
+
+def test_hostile_lines_are_answered_one_by_one(tmp_path):
+    item = {"title": "Sofa"}
+    texts = [
+        json.dumps({"query": "so\ud800fa", "item": item}),
+        '{"query": "sofa", "item_id": ' + "9" * 5000 + "}",
+        '{"query": "' + "x" * 5_000_000 + '", "item_id": "a"}',
+        json.dumps({"query": "sofa", "item": {**item, "price": math.inf}}),
+        json.dumps({"query": "sofa", "query_id": "\ud800", "item": item}),
+        json.dumps({"query": "sofa", "item": item}),
+    ]
+    code, lines, _ = lore_judge("--store", tmp_path / "none", stdin="\n".join(texts).encode())
+    assert code == 1
+    assert lines[0]["query"] == "so\ud800fa"
+    assert lines[0]["error"] == "stdin line 1: query: half a surrogate pair U+D800 at character 2"
+    assert lines[1]["error"].startswith("stdin line 2: not JSON that can be read: Exceeds the limit")
+    assert lines[2]["error"] == f"stdin line 3: {len(texts[2]) + 1:,} bytes, the limit is {4 * 2**20:,}"
+    assert lines[3]["error"].startswith("stdin line 4: item: price: inf is not a price")
+    assert (lines[4]["query_id"], lines[4]["grade"]) == ("\ud800", "L4")
+    assert lines[5]["grade"] == "L4"
+
+
+def test_an_answer_comes_before_the_next_question(tmp_path):
+    command = [sys.executable, "-m", "relevance.judge", "--store", str(tmp_path / "none")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        for colour, grade in (("red", "L4"), ("blue", "L2")):
+            asked = {"query": "red sofa", "item": {"title": f"{colour} sofa"}}
+            process.stdin.write(json.dumps(asked).encode() + b"\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["grade"] == grade
+        process.stdin.close()
 
 
 def test_an_inline_item_needs_no_store(tmp_path):
@@ -315,7 +348,7 @@ def test_another_rulebook(store, tmp_path):
     [
         (["--query", "laptop"], "--query needs items to judge: --item ID (once or several times), or --top K"),
         (["--item", "laptop"], '--item and --top need a query: --query "red sofa"'),
-        (["--query", "a", "--item", "b", "--top", "3"], "--query needs items to judge"),
+        (["--query", "a", "--item", "b", "--top", "3"], "with --item or take the nearest with --top, not both"),
         (["--pairs", "p.csv", "--query", "a"], "--pairs names its own queries and items"),
         (["--pairs", "no-such-file.csv"], "no-such-file.csv"),
         (["--rules", "no-such.toml", "--query", "a", "--item", "b"], "rulebook no-such.toml does not exist"),
