@@ -133,7 +133,7 @@ def fetch(url: str, policy: PicturePolicy, resolver: Resolver = _look_up) -> byt
             with another status than 200, is too slow or sends too much; or more than three redirects.
     """
     if not policy.allow_urls:
-        raise PictureError("pictures by URL are off; allow them with allow_urls")
+        raise PictureError("pictures by URL are off; --allow-urls allows them")
     deadline = time.monotonic() + policy.max_seconds
     for _ in range(_MOST_REDIRECTS + 1):
         target = _parse(url)

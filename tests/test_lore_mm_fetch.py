@@ -105,7 +105,7 @@ def no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_off_unless_allowed(shop: Shop) -> None:
-    assert refused(shop.url("/a"), PicturePolicy()) == "pictures by URL are off; allow them with allow_urls"
+    assert refused(shop.url("/a"), PicturePolicy()) == "pictures by URL are off; --allow-urls allows them"
     assert shop.seen == []
 
 

@@ -339,8 +339,8 @@ class TestPaths:
             ("data:image/png;base64,AAAA", "data: addresses are not read; give a path or an http(s) URL"),
             ("file:///etc/passwd", "file: addresses are not read; give a path or an http(s) URL"),
             ("FTP://x/y.png", "ftp: addresses are not read; give a path or an http(s) URL"),
-            ("https://shop.example/a.png", "pictures by URL are off; allow them with allow_urls"),
-            ("HTTP://shop.example/a.png", "pictures by URL are off; allow them with allow_urls"),
+            ("https://shop.example/a.png", "pictures by URL are off; --allow-urls allows them"),
+            ("HTTP://shop.example/a.png", "pictures by URL are off; --allow-urls allows them"),
         ],
     )
     def test_odd_names(self, shop: Path, ref: str, why: str) -> None:
