@@ -67,7 +67,9 @@ class ExtractItems(ItemInput):
         made: list[dict[str, Any]] = []
         for one in loaded:
             extractions = {"merge": Extraction(status="failed", error=one.error)} if one.error else next(found)
-            made += [self._row(one, name, extraction) for name, extraction in extractions.items()]
+            item_id = one.item.item_id
+            made += [_row(item_id, name, e, self.shas[name]) for name, e in extractions.items() if name != "merge"]
+            made.append(_verdict(one, extractions))
         return attributes_table(made)
 
     def failed(self, rows: pa.Table, error: str) -> pa.Table:
@@ -76,14 +78,6 @@ class ExtractItems(ItemInput):
             _row(item_id, "merge", Extraction(status="failed", error=error), "")
             for item_id in map(str, rows.column("item_id").to_pylist())
         )
-
-    def _row(self, one: LoadedItem, name: str, extraction: Extraction) -> dict[str, Any]:
-        if name != "merge":
-            return _row(one.item.item_id, name, extraction, self.shas[name])
-        faults = [fault for fault in (one.picture_fault, extraction.error) if fault]
-        failed = extraction.status == "failed" or one.picture_fault is not None
-        row = _row(one.item.item_id, name, extraction, "")
-        return {**row, "status": "failed" if failed else "ok", "error": "; ".join(faults) if failed else None}
 
 
 def _row(item_id: str, name: str, extraction: Extraction, settings_sha: str) -> dict[str, Any]:
@@ -96,6 +90,19 @@ def _row(item_id: str, name: str, extraction: Extraction, settings_sha: str) -> 
         "error": extraction.error,
         "provenance": Provenance(maker=name, settings_sha=settings_sha),
     }
+
+
+def _verdict(one: LoadedItem, extractions: Mapping[str, Extraction]) -> dict[str, Any]:
+    """The row of the merger: failed where a picture could not be read too, with each reason once."""
+    verdict = extractions["merge"]
+    failures = {n: e.error or "failed" for n, e in extractions.items() if e.status == "failed" and n != "merge"}
+    said, of_pictures = verdict.error, "; ".join(dict.fromkeys(e for e in one.picture_errors if e))
+    if said == "; ".join(f"{name}: {error}" for name, error in failures.items()):  # else the merger itself failed
+        said = "; ".join(f"{name}: {error}" for name, error in failures.items() if error != of_pictures)
+    faults = [fault for fault in (one.picture_fault, said) if fault]
+    failed = verdict.status == "failed" or one.picture_fault is not None
+    row = _row(one.item.item_id, "merge", verdict, "")
+    return {**row, "status": "failed" if failed else "ok", "error": "; ".join(faults) if failed else None}
 
 
 def open_extractors(

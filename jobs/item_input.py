@@ -26,6 +26,7 @@ from stores.features import FeatureStore
 
 __all__ = ["ItemInput", "LoadedItem", "picture_settings"]
 
+_MOST_FAULTS = 5
 _UNREAD = "unread"  # in the place of a picture's sha: it could not be read
 _URL = re.compile(r"https?://", re.IGNORECASE)
 
@@ -41,8 +42,11 @@ class LoadedItem:
 
     @property
     def picture_fault(self) -> str | None:
-        """All picture errors in one line, each after its place; None where every picture was read."""
-        return "; ".join(f"image:{i}: {e}" for i, e in enumerate(self.picture_errors) if e) or None
+        """The picture errors in one line, each after its place, five at most; None where every picture was read."""
+        faults = [f"image:{i}: {e}" for i, e in enumerate(self.picture_errors) if e]
+        if len(faults) > _MOST_FAULTS:
+            faults[_MOST_FAULTS:] = [f"and {len(faults) - _MOST_FAULTS} more"]
+        return "; ".join(faults) or None
 
 
 def picture_settings(policy: PicturePolicy) -> dict[str, Any]:
