@@ -164,7 +164,7 @@ def _indexes(store: FeatureStore, versions: dict[str, int]) -> list[IndexStatus]
 
 _VARYING = (
     (re.compile(r"image:\d+: .*?: "), "image: "),
-    (re.compile(r"'[^']*'|\"[^\"]*\""), "'…'"),
+    (re.compile(r"(?<!\w)'[^']*'(?!\w)|\"[^\"]*\""), "'…'"),  # the apostrophe of "a shop's folder" quotes nothing
     (re.compile(r"(?<![A-Za-z])(/[^\s/:]+)+"), "…"),
     (re.compile(r"\d[\d,.]*"), "#"),
 )

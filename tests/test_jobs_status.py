@@ -74,13 +74,14 @@ def test_unfinished_and_given_up_runs(store):
 def test_errors_of_one_kind_are_one_class():
     rows = pl.DataFrame(
         {
-            "item_id": ["a", "b", "c", "d", "e"],
+            "item_id": ["a", "b", "c", "d", "e", "f"],
             "error": [
                 "image:0: x/1.jpg: no such file in /home/me/shop",
                 "image:2: y.png: no such file in /srv/x",
                 "ValueError: 'red' is 12.5 too red",
                 "ValueError: 'blue' is 3 too red",
                 None,
+                "image:0: z.png: '..' is outside the shop's folder /srv/x",
             ],
         }
     )
@@ -89,6 +90,7 @@ def test_errors_of_one_kind_are_one_class():
         (2, "image: no such file in …", "a"),
         (2, "ValueError: '…' is # too red", "c"),
         (1, "no reason was kept", "e"),
+        (1, "image: '…' is outside the shop's folder …", "f"),
     ]
 
 
