@@ -87,12 +87,9 @@ def main(
     Features are made once (minutes) and kept; a killed run goes on where it was. A fit takes seconds.
     """
     before = time.monotonic()
-    sets = []
-    if grocery is not None:
-        sets.append(read_grocery(grocery, iconic or grocery))
-    sets += [
-        read(folder) for read, folder in ((read_clothing, clothing), (read_luma, luma), (read_demo, demo)) if folder
-    ]
+    sets = [read_grocery(grocery, iconic or grocery)] if grocery else []
+    others = ((read_clothing, clothing), (read_luma, luma), (read_demo, demo))
+    sets += [read(folder) for read, folder in others if folder]
     if not [one for one in sets if one.name != "demo"]:
         raise InputError("nothing to train on: give --grocery with --iconic, --clothing or --luma")
     try:

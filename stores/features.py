@@ -19,7 +19,6 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.dataset as dataset
 import pyarrow.fs as fs
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from lore_mm.errors import StoreError, nearest
 from lore_mm.tables import KEYS, TABLES, check_table
+from stores.streams import keep_rows, rebatch, stream_files
 
 __all__ = ["FeatureStore", "open_store"]
 
@@ -187,9 +187,9 @@ class FeatureStore:
                 raise StoreError(f"table {table} has no column {name!r}{nearest(name, TABLES[table].names)}")
         keep = self._newest(table, delta) if latest else None
         schema = pa.schema([TABLES[table].field(name) for name in names])
-        stream = _stream(_ordered_paths(delta, table), self._filesystem(table), table, names, rows)
+        stream = stream_files(_ordered_paths(delta, table), self._filesystem(table), table, names, rows)
         try:
-            yield from _rebatched(_kept(stream, keep), schema, rows)
+            yield from rebatch(keep_rows(stream, keep), schema, rows)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"cannot read table {table} in {self.uri}: {_one_line(error)}") from None
 
@@ -349,52 +349,6 @@ def _ordered_paths(delta: DeltaTable, table: str) -> list[str]:
         if "://" in path or path.startswith("/") or ".." in Path(path).parts:
             raise StoreError(f"table {table} names a file outside of its folder: {path!r}; it is not one of lore-mm's")
     return [path for _, path in sorted(zip(actions["modification_time"].to_pylist(), paths, strict=True))]
-
-
-def _stream(
-    paths: Sequence[str], system: fs.FileSystem, table: str, names: Sequence[str], rows: int
-) -> Iterator[pa.RecordBatch]:
-    """Batches of at most `rows` rows; one file is read after the other, so that memory holds a row group or two."""
-    make = dataset.ParquetFileFormat().make_fragment
-    for path in paths:
-        yield from make(path, filesystem=system).to_batches(
-            schema=TABLES[table], columns=list(names), batch_size=rows, batch_readahead=1, fragment_readahead=0
-        )
-
-
-def _kept(batches: Iterator[pa.RecordBatch], keep: NDArray[np.int64] | None) -> Iterator[pa.RecordBatch]:
-    """Only the rows whose positions in the stream are in `keep` (sorted); all where it is None."""
-    start = 0
-    for batch in batches:
-        if keep is None:
-            yield batch
-            continue
-        low, high = np.searchsorted(keep, [start, start + batch.num_rows])
-        if high > low:
-            yield batch.take(keep[low:high] - start)
-        start += batch.num_rows
-
-
-def _rebatched(batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of exactly `rows`, but for the last."""
-    held: list[pa.RecordBatch] = []
-    count = 0
-    for batch in batches:
-        while batch.num_rows:
-            part = batch.slice(0, rows - count)
-            batch = batch.slice(part.num_rows)
-            held.append(part)
-            count += part.num_rows
-            if count == rows:
-                yield _joined(held, schema)
-                held, count = [], 0
-    if held:
-        yield _joined(held, schema)
-
-
-def _joined(parts: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
-    table = pa.Table.from_batches(parts).cast(schema).combine_chunks()
-    return table.to_batches()[0]
 
 
 def _made_at(table: str) -> pl.Expr:
