@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.clip_card import figure_rows, update_card
-from jobs.clip_data import read_clothing, read_demo, read_grocery, read_luma
+from jobs.clip.card import figure_rows, update_card
+from jobs.clip.data import read_clothing, read_demo, read_grocery, read_luma
 from lore_mm.config import cache_folder
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
 from lore_mm.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from jobs.clip_fit import Recipe
-    from jobs.clip_workshop import Workshop
+    from jobs.clip.fit import Recipe
+    from jobs.clip.workshop import Workshop
     from lore_mm.models.clip_tiny import ImageHead, TextHead
 
 __all__ = ["main"]
@@ -31,8 +31,8 @@ __all__ = ["main"]
 
 def _over_splits(shop: Workshop, splits: int, recipe: Recipe) -> dict[str, Any]:
     """The means of the groceries' figures over fits on several class splits."""
-    from jobs.clip_bench import Bench
-    from jobs.clip_measure import mean_over_splits
+    from jobs.clip.bench import Bench
+    from jobs.clip.measure import mean_over_splits
 
     figures = []
     for split in range(splits):
@@ -96,10 +96,10 @@ def main(
         from lore_mm.models.torchvision_cpu import install
 
         install()
-        from jobs.clip_bench import Bench
-        from jobs.clip_features import Towers
-        from jobs.clip_fit import Recipe
-        from jobs.clip_workshop import SET_WEIGHTS, Workshop
+        from jobs.clip.bench import Bench
+        from jobs.clip.features import Towers
+        from jobs.clip.fit import Recipe
+        from jobs.clip.workshop import SET_WEIGHTS, Workshop
         from lore_mm.models.clip_tiny import load_own_heads
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "torch", "cpu") from None

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from jobs.clip_card import BEGIN, END, figure_rows, update_card
-from jobs.clip_data import read_clothing, read_demo, read_grocery, read_luma
-from jobs.clip_measure import (
+from jobs.clip.card import BEGIN, END, figure_rows, update_card
+from jobs.clip.data import read_clothing, read_demo, read_grocery, read_luma
+from jobs.clip.measure import (
     Question,
     calibrate,
     expected_calibration_error,
@@ -200,7 +200,7 @@ def test_a_card_keeps_its_words_and_gets_new_figures(tmp_path: Path) -> None:
 
 def material(classes: int, photos: int, seed: int) -> tuple[Any, Any]:
     """Classes with pictures around a direction and a caption each; and the pictures' directions."""
-    from jobs.clip_fit import Material
+    from jobs.clip.fit import Material
 
     chance = np.random.default_rng(seed)
     world = np.random.default_rng(99).normal(size=(384, 1280)).astype(np.float32)  # the true map, the same for all
@@ -216,7 +216,7 @@ def material(classes: int, photos: int, seed: int) -> tuple[Any, Any]:
 def test_a_fit_learns_the_map_and_carries_it_to_new_classes() -> None:
     import torch
 
-    from jobs.clip_fit import Recipe, fit_heads
+    from jobs.clip.fit import Recipe, fit_heads
 
     known, _ = material(300, 3, seed=0)
     new, texts = material(30, 2, seed=1)
@@ -244,7 +244,7 @@ def test_train_and_evaluate_end_to_end(
 ) -> None:
     from safetensors.numpy import load_file
 
-    from jobs.clip_features import Towers
+    from jobs.clip.features import Towers
 
     few = [("tench", "Tinca tinca"), ("running shoe",), ("banana",), ("sofa", "couch")]  # 3,000 texts take a minute
     monkeypatch.setattr(Towers, "class_names", lambda self: few * 250)

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from jobs.clip_data import Photo
-from jobs.clip_measure import Question, calibrate, hits, ranks, share
-from jobs.clip_workshop import Features, Mask, Workshop, held_out, unit
+from jobs.clip.data import Photo
+from jobs.clip.measure import Question, calibrate, hits, ranks, share
+from jobs.clip.workshop import Features, Mask, Workshop, held_out, unit
 from lore_mm.models.clip_tiny import ImageHead, TextHead
 
 __all__ = ["Bench"]

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jobs.clip_data import PhotoSet
-from jobs.clip_features import VIEWS, Towers
-from jobs.clip_fit import Material, Recipe, class_bridge, fit_heads
+from jobs.clip.data import PhotoSet
+from jobs.clip.features import VIEWS, Towers
+from jobs.clip.fit import Material, Recipe, class_bridge, fit_heads
 from lore_mm.models.clip_tiny import ImageHead, TextHead
 
 __all__ = ["HELD_OUT_CLASSES", "SET_WEIGHTS", "Features", "Mask", "Workshop", "held_out", "unit"]
