@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from jobs.options import StoreAddress
 from lore_mm.config import default_store
 from lore_mm.console import command_app, print_table, run, say
 from lore_mm.errors import InputError
@@ -79,7 +80,7 @@ def run_demo(store: str, output: Path, folder: Path, embedder: str) -> None:
 
 
 def main(
-    store: Annotated[str | None, typer.Option(help="The store to write; the default one unless given.")] = None,
+    store: StoreAddress = None,
     output: Annotated[Path, typer.Option(help="The HTML report to write.")] = Path("report.html"),
     embedder: Annotated[str, typer.Option(help="The embedder, by address.")] = "open_clip:lore-clip-tiny",
 ) -> None:

@@ -18,6 +18,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from jobs.options import StoreAddress
 from lore_mm import __version__
 from lore_mm.config import cache_folder, default_store
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
@@ -156,7 +157,7 @@ def _store(address: str | None) -> Finding:
 
 
 def main(
-    store: Annotated[str | None, typer.Option(help="The store to look at; the default one unless given.")] = None,
+    store: StoreAddress = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON lines, one a finding.")] = False,
 ) -> None:
     """Show what is installed, what is missing, and the command that gets it.

@@ -17,6 +17,7 @@ import typer
 from numpy.typing import NDArray
 
 from jobs.item_input import ItemInput, LoadedItem, picture_settings
+from jobs.options import AllowHosts, AllowUrls, BatchRows, Limit, NewRun, RetryFailed, StoreAddress
 from jobs.plan import Counts
 from jobs.spine import run_job
 from lore_mm.config import default_store
@@ -192,16 +193,14 @@ def embed_items(
 
 
 def main(
-    store: Annotated[str | None, typer.Option(help="The store; the default one unless given.")] = None,
+    store: StoreAddress = None,
     embedder: Annotated[str, typer.Option(help="The model, by address.")] = DEFAULT_EMBEDDER,
-    batch_rows: Annotated[int, typer.Option(min=1, help="Items a commit: what a crash can cost.")] = 64,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N items.")] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Take those again that failed before.")] = False,
-    new_run: Annotated[bool, typer.Option("--new-run", help="Give an unfinished run up and start another.")] = False,
-    allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures by URL, from public hosts.")] = False,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(help="A private host pictures may come from; repeatable.")
-    ] = None,
+    batch_rows: BatchRows = 64,
+    limit: Limit = None,
+    retry_failed: RetryFailed = False,
+    new_run: NewRun = False,
+    allow_urls: AllowUrls = False,
+    allow_host: AllowHosts = None,
 ) -> None:
     """Embed pictures and texts of items, and build the vector index.
 

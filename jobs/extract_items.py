@@ -19,6 +19,17 @@ from extractors.merge import Merger
 from extractors.protocol import Extraction, Extractor, ExtractorInput
 from jobs.ingest import ingest_items
 from jobs.item_input import ItemInput, LoadedItem, picture_settings
+from jobs.options import (
+    AllowHosts,
+    AllowUrls,
+    BatchRows,
+    KnowledgeFolder,
+    Limit,
+    NewRun,
+    RetryFailed,
+    Sample,
+    StoreAddress,
+)
 from jobs.plan import Counts
 from jobs.spine import run_job
 from lore_mm.config import default_store
@@ -171,20 +182,18 @@ def extract_items(
 
 def main(
     catalogue: Annotated[Path | None, typer.Argument(help="A catalogue to ingest first; see `lore ingest`.")] = None,
-    store: Annotated[str | None, typer.Option(help="The store; the default one unless given.")] = None,
+    store: StoreAddress = None,
     extractors: Annotated[str, typer.Option(help="Which extractors, between commas.")] = ",".join(EXTRACTORS),
     embedder: Annotated[str, typer.Option(help="The model of zero_shot, by address.")] = DEFAULT_EMBEDDER,
-    batch_rows: Annotated[int, typer.Option(min=1, help="Items a commit: what a crash can cost.")] = 64,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N items.")] = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="Only N items, chosen by lot, always the same.")] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Take those again that failed before.")] = False,
-    new_run: Annotated[bool, typer.Option("--new-run", help="Give an unfinished run up and start another.")] = False,
-    allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures by URL, from public hosts.")] = False,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(help="A private host pictures may come from; repeatable.")
-    ] = None,
+    batch_rows: BatchRows = 64,
+    limit: Limit = None,
+    sample: Sample = None,
+    retry_failed: RetryFailed = False,
+    new_run: NewRun = False,
+    allow_urls: AllowUrls = False,
+    allow_host: AllowHosts = None,
     schemas: Annotated[Path | None, typer.Option(help="A folder of attribute schemas of your own.")] = None,
-    knowledge: Annotated[Path | None, typer.Option(help="A folder of knowledge tables of your own.")] = None,
+    knowledge: KnowledgeFolder = None,
 ) -> None:
     """Extract item attributes from text and pictures, into the store.
 

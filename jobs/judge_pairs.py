@@ -17,6 +17,7 @@ import pyarrow as pa
 import typer
 
 from extractors.queries import understand
+from jobs.options import BatchRows, KnowledgeFolder, Limit, NewRun, RetryFailed, Sample, StoreAddress
 from jobs.plan import Counts
 from jobs.spine import run_job
 from lore_mm.catalogue import read_pairs
@@ -225,15 +226,15 @@ def main(
     pairs: Annotated[Path | None, typer.Option(help="A file of pairs: query, item_id (query_id).")] = None,
     labels: Annotated[bool, typer.Option("--labels", help="The pairs that are labelled in the store.")] = False,
     top: Annotated[int | None, typer.Option(min=1, help="Each query of the store with its K nearest items.")] = None,
-    store: Annotated[str | None, typer.Option(help="The store; the default one unless given.")] = None,
+    store: StoreAddress = None,
     embedder: Annotated[str, typer.Option(help="The model of --top, by address.")] = DEFAULT_EMBEDDER,
-    knowledge: Annotated[Path | None, typer.Option(help="A folder of knowledge tables of your own.")] = None,
+    knowledge: KnowledgeFolder = None,
     rules: Annotated[Path | None, typer.Option(help="A rulebook of your own.")] = None,
-    batch_rows: Annotated[int, typer.Option(min=1, help="Pairs a commit: what a crash can cost.")] = 1024,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pairs.")] = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="Only N pairs, chosen by lot, always the same.")] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Take those again that failed before.")] = False,
-    new_run: Annotated[bool, typer.Option("--new-run", help="Give an unfinished run up and start another.")] = False,
+    batch_rows: BatchRows = 1024,
+    limit: Limit = None,
+    sample: Sample = None,
+    retry_failed: RetryFailed = False,
+    new_run: NewRun = False,
 ) -> None:
     """Judge many pairs and keep the judgments, with their paths, in the store.
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import typer
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from jobs.options import StoreAddress
 from jobs.report_data import ReportData, gather
 from lore_mm import __version__
 from lore_mm.config import default_store
@@ -136,7 +137,7 @@ def _read_evaluation(path: Path) -> list[dict[str, Any]]:
 
 
 def main(
-    store: Annotated[str | None, typer.Option(help="The store to show; the default one unless given.")] = None,
+    store: StoreAddress = None,
     output: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     items: Annotated[int, typer.Option(min=0, help="Show at most this many items, spread over the catalogue.")] = 200,
     queries: Annotated[int, typer.Option(min=0, help="Show at most this many judged queries.")] = 200,

@@ -16,6 +16,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from jobs.options import StoreAddress
 from jobs.plan import Run, read_runs
 from lore_mm.config import default_store
 from lore_mm.console import command_app, for_people, print_json, print_table, run
@@ -187,7 +188,7 @@ def error_classes(table: str, failed: pl.DataFrame, keys: list[str]) -> list[Err
 
 
 def main(
-    store: Annotated[str | None, typer.Option(help="The store; the default one unless given.")] = None,
+    store: StoreAddress = None,
     last: Annotated[int, typer.Option(min=1, help="How many runs to show, the latest.")] = 10,
     json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pyarrow as pa
-import typer
 
 from extractors.queries import understand
+from jobs.options import BatchRows, KnowledgeFolder, Limit, NewRun, RetryFailed, Sample, StoreAddress
 from jobs.plan import Counts
 from jobs.spine import run_job
 from lore_mm.config import default_store
@@ -91,13 +91,13 @@ def understand_queries(
 
 
 def main(
-    store: Annotated[str | None, typer.Option(help="The store; the default one unless given.")] = None,
-    knowledge: Annotated[Path | None, typer.Option(help="A folder of knowledge tables of your own.")] = None,
-    batch_rows: Annotated[int, typer.Option(min=1, help="Queries a commit: what a crash can cost.")] = 1024,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N queries.")] = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="Only N queries, chosen by lot, always the same.")] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Take those again that failed before.")] = False,
-    new_run: Annotated[bool, typer.Option("--new-run", help="Give an unfinished run up and start another.")] = False,
+    store: StoreAddress = None,
+    knowledge: KnowledgeFolder = None,
+    batch_rows: BatchRows = 1024,
+    limit: Limit = None,
+    sample: Sample = None,
+    retry_failed: RetryFailed = False,
+    new_run: NewRun = False,
 ) -> None:
     """Read the queries of a store's log into demands.
 

@@ -1,0 +1,32 @@
+"""The options that commands share, said once, so that they read and mean the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "AllowHosts",
+    "AllowUrls",
+    "BatchRows",
+    "KnowledgeFolder",
+    "Limit",
+    "NewRun",
+    "RetryFailed",
+    "Sample",
+    "StoreAddress",
+]
+
+StoreAddress = Annotated[str | None, typer.Option("--store", help="The store; the default one unless given.")]
+KnowledgeFolder = Annotated[Path | None, typer.Option("--knowledge", help="A folder of knowledge tables of your own.")]
+BatchRows = Annotated[int, typer.Option("--batch-rows", min=1, help="Rows a commit: what a crash can cost.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N rows.")]
+Sample = Annotated[int | None, typer.Option("--sample", min=1, help="Only N rows, chosen by lot, always the same.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Take those again that failed before.")]
+NewRun = Annotated[bool, typer.Option("--new-run", help="Give an unfinished run up and start another.")]
+AllowUrls = Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures by URL, from public hosts.")]
+AllowHosts = Annotated[
+    list[str] | None, typer.Option("--allow-host", help="A private host pictures may come from; repeatable.")
+]
