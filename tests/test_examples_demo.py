@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from jobs.check_labels import main
 from lore_mm.tables import LABELS, QUERIES
 
 DEMO = Path(__file__).parent.parent / "examples" / "demo"
@@ -129,3 +130,9 @@ def test_source_and_licence_are_kept():
     assert "Vendure" in readme
     for path in (DEMO / "images").iterdir():
         assert f"`images/{path.name}`" in readme
+
+
+def test_no_label_is_impossible(capsys):
+    files = {name: DEMO / f"{name}.jsonl" for name in ("labels", "queries", "items")}
+    main(**files)
+    assert capsys.readouterr().err == f"no faults in {len(rows('labels.jsonl'))} labels\n"
