@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("jobs.report:main", "Write a self-contained HTML page of a store."),
     "status": ("jobs.status:main", "Show what ran in a store, and the counts."),
     "weights": ("lore_mm.models.weights:main", "List the models known by name, and fetch their weights."),
-    "doctor": ("jobs.doctor:main", "Show what is installed, what is missing, and the command that gets it."),
+    "doctor": ("jobs.doctor:main", "Show what is installed, and how to get the rest."),
 }
 
 
@@ -65,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments and arguments[0] in COMMANDS:
         name = arguments[0]
         module, function = COMMANDS[name][0].split(":")
-        app = command_app(getattr(import_module(module), function), f"lore {name}")
+
+        def app(**options: Any) -> None:  # the import is inside, where an interrupt is one line and not a traceback
+            command_app(getattr(import_module(module), function), f"lore {name}")(**options)
+
         run(app, arguments[1:], f"lore {name}")
     else:
         run(_listing(), arguments, "lore")

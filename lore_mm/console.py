@@ -19,6 +19,7 @@ from lore_mm.errors import LoreError
 __all__ = ["command_app", "for_people", "print_json", "print_table", "progress", "run", "say"]
 
 _talk = Console(stderr=True, highlight=False)
+_INTERRUPTED = "interrupted; the same command goes on where it stopped"
 
 
 def for_people(json_wanted: bool = False) -> bool:
@@ -104,7 +105,10 @@ def run(app: Callable[..., Any], arguments: Sequence[str] | None = None, name: s
     except LoreError as error:
         say(f"error: {error}")
         raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:  # before the command began; typer turns a later one into SystemExit(130)
+        say(_INTERRUPTED)
+        raise SystemExit(130) from None
     except SystemExit as stop:
-        if stop.code == 130:  # typer turns an interrupt into this
-            say("interrupted; the same command goes on where it stopped")
+        if stop.code == 130:
+            say(_INTERRUPTED)
         raise

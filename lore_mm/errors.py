@@ -80,6 +80,7 @@ class MissingExtraError(LoreError):
 
 
 def nearest(name: str, legal: Iterable[str], limit: int = 1) -> str:
-    """A hint such as ", did you mean 'color'?" for a mistyped name; empty where nothing is near."""
-    found = get_close_matches(name, list(legal), n=limit, cutoff=0.6)
+    """A hint such as ", did you mean 'color'?" for a name mistyped in letters or case; empty where nothing is near."""
+    known = {one.casefold(): one for one in legal}
+    found = [known[one] for one in get_close_matches(name.casefold(), list(known), n=limit, cutoff=0.6)]
     return f", did you mean {' or '.join(repr(x) for x in found)}?" if found else ""

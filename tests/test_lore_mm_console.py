@@ -11,7 +11,7 @@ from lore_mm import __version__
 from lore_mm.cli import COMMANDS, main
 from lore_mm.config import cache_folder, default_store
 from lore_mm.console import command_app, print_json, progress, run
-from lore_mm.errors import InputError, LoreError
+from lore_mm.errors import InputError, LoreError, nearest
 
 
 def front_door(problem):
@@ -35,6 +35,19 @@ def test_a_mistake_is_one_line_and_an_exit_code(problem, code, line, capfd):
         run(front_door(problem), [])
     assert stop.value.code == code
     assert capfd.readouterr().err == line
+
+
+def test_an_interrupt_while_a_command_is_imported_is_one_line(monkeypatch, capfd):
+    def interrupted(module):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lore_mm.cli.import_module", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main(["status"])
+    assert (stop.value.code, capfd.readouterr().err) == (
+        130,
+        "interrupted; the same command goes on where it stopped\n",
+    )
 
 
 def test_a_closed_pipe_ends_quietly():
@@ -62,6 +75,15 @@ def test_what_stdout_cannot_hold_is_escaped(encoding):
     line, table = done.stdout.decode(encoding).splitlines()
     assert json.loads(line) == said
     assert table == said["title"].encode(encoding, "backslashreplace").decode(encoding)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("colour", ", did you mean 'color'?"), ("Item_ID", ", did you mean 'item_id'?"), ("xyz", "")],
+)
+def test_the_nearest_legal_name_whatever_its_case(name, hint):
+    assert nearest(name, ["item_id", "color", "Brand"]) == hint
+    assert nearest("brand", ["Brand"]) == ", did you mean 'Brand'?"
 
 
 def test_progress_off_a_terminal_is_silent_when_short(capsys):
