@@ -164,12 +164,12 @@ def _check_columns(names: Iterable[str], where: str, legal: tuple[str, ...] = CO
     for name in names:
         if name in legal or (legal is COLUMNS and name.startswith(PREFIX) and len(name) > len(PREFIX)):
             continue
-        own = (
-            f"; a seller's own field is written {PREFIX}{name}" if legal is COLUMNS and name and len(name) < 40 else ""
-        )
-        raise InputError(
-            f"{where}: unknown column {name[:80]!r}{nearest(name[:80], legal)}{own}; legal columns: {', '.join(legal)}"
-        )
+        hint = nearest(name[:80], legal)
+        if separator := next((s for s in ";\t|" if s in name), ""):
+            hint = f"; are the columns separated by {separator!r}? legal separators: a comma in .csv, a tab in .tsv"
+        elif legal is COLUMNS and name and len(name) < 40:
+            hint += f"; a seller's own field is written {PREFIX}{name}"
+        raise InputError(f"{where}: unknown column {name[:80]!r}{hint}; legal columns: {', '.join(legal)}")
 
 
 def _key(value: object, records: Records, place: int, column: str) -> str:

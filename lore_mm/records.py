@@ -201,6 +201,8 @@ def _separated(path: Path, separator: str) -> Generator[tuple[int, list[str]], N
                 cells = next(reader, None)
             except csv.Error as error:
                 name, said = ("TSV" if separator == "\t" else "CSV"), str(error).replace("\t", "\\t")
+                if "new-line character" in said:  # the csv module's own words are for programmers
+                    said = "a carriage return ends no line; save the file with line ends LF or CRLF"
                 raise InputError(f"{path}, line {first}: not {name} ({said})") from None
             if cells is None:
                 return

@@ -339,6 +339,14 @@ class TestWholeFileFaults:
         assert refused(read_items, path) == ", line 4: 3 fields, the header has 2"
         path = put(tmp_path / "a.csv", "item_id,title", "1,a", '2,"never closed', "3,b")
         assert refused(read_items, path) == ", line 3: not CSV (unexpected end of data)"
+        path.write_bytes(b"item_id,title\r1,a\r")
+        assert refused(read_items, path) == (
+            ", line 1: not CSV (a carriage return ends no line; save the file with line ends LF or CRLF)"
+        )
+        path = put(tmp_path / "a.csv", "item_id;title", "1;a")
+        assert refused(read_items, path).startswith(
+            ": unknown column 'item_id;title'; are the columns separated by ';'? legal separators: a comma in .csv,"
+        )
         path = put(tmp_path / "a.tsv", "item_id\ttitle", '1\t"a"b')
         assert refused(read_items, path) == ", line 2: not TSV ('\\t' expected after '\"')"
         path = put(tmp_path / "a.csv", "", "1,a")
