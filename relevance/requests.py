@@ -119,12 +119,14 @@ def _from_line(raw: bytes, where: str) -> Request:
 
 
 def _read_row(row: dict[str, Any], query: str, fault: Any) -> Request:
-    from lore_mm.item_rows import key_fault, read_item, read_text
+    from lore_mm.item_rows import COLUMNS, PREFIX, key_fault, read_item, read_text
 
     faults: list[str] = []
     read_text(query, "query", faults, kept=False)
     if faults:
         return fault(faults[0], query)  # type: ignore[no-any-return]
+    if row.get("query_id") is not None and (wrong := key_fault(row["query_id"], "query_id")):
+        return fault(f"query_id: {wrong}", query)  # type: ignore[no-any-return]
     query_id = row.get("query_id") or query_id_of(query)
     item_id, inline = row.get("item_id"), row.get("item")
     if inline is None:
@@ -134,6 +136,9 @@ def _read_row(row: dict[str, Any], query: str, fault: Any) -> Request:
         return Request(query, str(query_id), str(item_id), streamed=True)
     if not isinstance(inline, dict):
         return fault("item: not an object", query)  # type: ignore[no-any-return]
+    if unknown := next((k for k in inline if k not in COLUMNS and not k.startswith(PREFIX)), None):
+        hint = f"{nearest(unknown, COLUMNS)}; legal: {', '.join(COLUMNS)}"
+        return fault(f"item: unknown key {unknown!r:.80}{hint}", query)  # type: ignore[no-any-return]
     inline = {"item_id": item_id or "inline", **inline}
     wrong = key_fault(inline["item_id"], "item_id")
     if wrong:

@@ -293,8 +293,9 @@ def test_hostile_lines_are_answered_one_by_one(tmp_path):
         '{"query": "sofa", "item_id": ' + "9" * 5000 + "}",
         '{"query": "' + "x" * 5_000_000 + '", "item_id": "a"}',
         json.dumps({"query": "sofa", "item": {**item, "price": math.inf}}),
-        json.dumps({"query": "sofa", "query_id": "\ud800", "item": item}),
-        json.dumps({"query": "sofa", "item": item}),
+        json.dumps({"query": "sofa", "query_id": {"a": 1}, "item": item}),
+        json.dumps({"query": "sofa", "item": {**item, "prise": 3}}),
+        json.dumps({"query": "sofa", "query_id": 7, "item": {**item, "attributes.color": "red"}}),
     ]
     code, lines, _ = lore_judge("--store", tmp_path / "none", stdin="\n".join(texts).encode())
     assert code == 1
@@ -303,8 +304,11 @@ def test_hostile_lines_are_answered_one_by_one(tmp_path):
     assert lines[1]["error"].startswith("stdin line 2: not JSON that can be read: Exceeds the limit")
     assert lines[2]["error"] == f"stdin line 3: {len(texts[2]) + 1:,} bytes, the limit is {4 * 2**20:,}"
     assert lines[3]["error"].startswith("stdin line 4: item: price: inf is not a price")
-    assert (lines[4]["query_id"], lines[4]["grade"]) == ("\ud800", "L4")
-    assert lines[5]["grade"] == "L4"
+    assert lines[4]["error"] == "stdin line 5: query_id: {'a': 1} is an object; legal: text or a whole number"
+    assert lines[5]["error"].startswith(
+        "stdin line 6: item: unknown key 'prise', did you mean 'price'?; legal: item_id"
+    )
+    assert (lines[6]["query_id"], lines[6]["grade"]) == ("7", "L4")
 
 
 def test_an_answer_comes_before_the_next_question(tmp_path):
