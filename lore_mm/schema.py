@@ -121,6 +121,7 @@ class Schemas:
     def __init__(self, departments: Mapping[str, AttributeSchema]) -> None:
         self.departments = departments
         self._resolved: dict[tuple[str | None, str], AttributeSchema] = {}
+        self._filled: dict[tuple[str, tuple[str, ...], str], AttributeSpec] = {}  # shared: their look-ups fold once
 
     @cached_property
     def sha(self) -> str:
@@ -146,13 +147,23 @@ class Schemas:
         if key not in self._resolved:
             schema = self.department(knowledge.department(category) if category else None)
             specs = {
-                name: _with_values(spec, category, knowledge)
+                name: self._with_values(spec, category, knowledge)
                 for name, spec in schema.specs.items()
                 if not spec.categories or (category and any(knowledge.is_a(category, c) for c in spec.categories))
             }
             specs = {name: spec for name, spec in specs.items() if spec.type != "choice" or spec.values}
             self._resolved[key] = replace(schema, specs=specs)
         return self._resolved[key]
+
+    def _with_values(self, spec: AttributeSpec, category: str | None, knowledge: Knowledge) -> AttributeSpec:
+        """The same attribute with its legal values filled in from the knowledge table it names."""
+        if spec.values_from is None:
+            return spec
+        values = _legal_words(spec, category, knowledge)
+        key = (spec.sha, tuple(values), knowledge.sha)
+        if key not in self._filled:
+            self._filled[key] = AttributeSpec.model_validate(spec.model_dump() | {"values": {**values, **spec.values}})
+        return self._filled[key]
 
     def check_against(self, knowledge: Knowledge) -> None:
         """Check that the categories named by attributes exist.
@@ -170,23 +181,18 @@ class Schemas:
                         )
 
 
-def _with_values(spec: AttributeSpec, category: str | None, knowledge: Knowledge) -> AttributeSpec:
-    """The same attribute with its legal values filled in from the knowledge table it names."""
-    if spec.values_from is None:
-        return spec
-    values: dict[str, tuple[str, ...]]
+def _legal_words(spec: AttributeSpec, category: str | None, knowledge: Knowledge) -> dict[str, tuple[str, ...]]:
+    """The legal values of the knowledge table that an attribute names, with their words."""
     if spec.values_from == "terms":
-        values = {
+        return {
             term.value: term.terms
             for term in knowledge.terms.values()
             if term.dimension == spec.dimension
             and (not term.categories or (category and any(knowledge.is_a(category, c) for c in term.categories)))
         }
-    elif spec.values_from == "categories":
-        values = {c.id: (c.name, *c.terms) for c in knowledge.categories.values()}
-    else:
-        values = {name: entry.terms for name, entry in getattr(knowledge, spec.values_from).items()}
-    return AttributeSpec.model_validate(spec.model_dump() | {"values": {**values, **spec.values}})
+    if spec.values_from == "categories":
+        return {c.id: (c.name, *c.terms) for c in knowledge.categories.values()}
+    return {name: entry.terms for name, entry in getattr(knowledge, spec.values_from or "").items()}
 
 
 @lru_cache(maxsize=1)
