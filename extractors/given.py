@@ -35,7 +35,7 @@ class Given:
     def __init__(self, knowledge: Knowledge, schemas: Schemas | None = None) -> None:
         self.knowledge = knowledge
         self.schemas = schemas
-        self.sha = sha_of(["given", knowledge.sha, schemas.sha if schemas else None, fields_sha()])
+        self.sha = sha_of(["given 2", knowledge.sha, schemas.sha if schemas else None, fields_sha()])
         self._scanner = scanner_for(knowledge)
 
     def extract(self, inputs: Sequence[ExtractorInput]) -> list[Extraction]:

@@ -35,6 +35,8 @@ def _in_schema(value: AttributeValue, schema: AttributeSchema | None) -> Attribu
         return value
     spec = schema.specs.get(value.name)
     words = value.value or ""
+    if spec is None and value.number is not None:
+        return None  # what such a thing is not measured by
     if spec is None or value.name in ("style_detail", "special", "function"):
         spec = schema.find(value.dimension, words)
     if spec is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from extractors.claims import CONFLICT, MOST, SAME_NUMBER, Claim, group_claims, verdict
-from extractors.merge_colors import LIT, UNSAID, merge_colors
+from extractors.merge_colors import FAINT, LIT, UNSAID, merge_colors
 from extractors.protocol import Extraction
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
@@ -22,7 +22,7 @@ from lore_mm.types import AttributeValue, Item
 
 __all__ = ["Merger", "merge"]
 
-_VERSION = "1"
+_VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Merger:
     def sha(self) -> str:
         """Identifies the settings: schemas, knowledge, evidence order and thresholds."""
         order = {name: dimension.evidence for name, dimension in load_dimensions().items()}
-        settings = [_VERSION, CONFLICT, MOST, SAME_NUMBER, UNSAID, LIT]
+        settings = [_VERSION, CONFLICT, MOST, SAME_NUMBER, UNSAID, LIT, FAINT]
         return sha_of([settings, order, self.schemas.sha, self.knowledge.sha])
 
     def merge(self, item: Item, found: Mapping[str, Extraction]) -> Extraction:

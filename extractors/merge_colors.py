@@ -21,6 +21,7 @@ __all__ = ["kin", "merge_colors"]
 
 LIT = 13.0  # ΔE00 (k_L = 2) up to which light and shadow may account for the difference from the colour named
 UNSAID = 0.6  # a colour that only the picture shows may be background: its confidence beside a named one is cut to this
+FAINT = 0.3  # below this, a colour that only the picture shows is oftener a shadow or the background than the thing
 
 
 def merge_colors(
@@ -32,15 +33,49 @@ def merge_colors(
     """
     named = group_claims((v for v in said if v.share is None), lookup)
     seen = group_claims((v for v in said if v.share is not None), lookup)
-    if not seen or not named:
-        return _by_share([verdict(c) for c in (*named, *seen)])
+    if not seen:
+        return _by_share([verdict(c) for c in named])
+    if not named:
+        return _by_share(_without_faint([verdict(c) for c in seen], knowledge))
     matches = [[s for s in seen if _shows(s.said.value, c.said.value, knowledge)] for c in named]
     if not any(matches):
         return _disagreement(named, seen)
-    joined = [_join(c, areas) for c, areas in zip(named, matches, strict=True)]
     matched = {s.said.value for areas in matches for s in areas}
-    rest = [verdict(s) for s in seen if s.said.value not in matched]
-    return _by_share([*joined, *(replace(v, confidence=v.confidence * UNSAID) for v in rest)])
+    owned = _shared_out(named, matches, knowledge)
+    joined = [_join(c, areas) for c, areas in zip(named, owned, strict=True)]
+    rest = [replace(v, confidence=v.confidence * UNSAID) for v in map(verdict, seen) if v.value not in matched]
+    return _by_share([*joined, *(v for v in rest if v.confidence >= FAINT)])
+
+
+def _shared_out(named: Sequence[Claim], matches: Sequence[Sequence[Claim]], knowledge: Knowledge) -> list[list[Claim]]:
+    """Each area given to the one name it comes nearest to: "tan-brown" does not cover the item twice."""
+    owned: list[list[Claim]] = [[] for _ in named]
+    areas = {s.said.value: s for each in matches for s in each}
+    for area in areas.values():
+        fitting = [n for n, each in enumerate(matches) if area in each]
+        owned[min(fitting, key=lambda n: _unlike(area.said.value, named[n].said.value, knowledge))].append(area)
+    return owned
+
+
+def _without_faint(values: Sequence[AttributeValue], knowledge: Knowledge) -> list[AttributeValue]:
+    """Colours that only the picture shows, less those it is not sure of.
+
+    Where it is sure of none, the thing may be any part of the picture: the two families with the largest areas stay.
+    """
+    sure = [v for v in values if v.confidence >= FAINT]
+    if sure:
+        return sure
+    area: dict[str, float] = {}
+    for v in values:
+        family = _family(v.value, knowledge)
+        area[family] = area.get(family, 0.0) + (v.share or 0.0)
+    kept = sorted(area, key=lambda family: -area[family])[:2]
+    return [v for v in values if _family(v.value, knowledge) in kept]
+
+
+def _family(name: str | None, knowledge: Knowledge) -> str:
+    entry = knowledge.colors.get(name or "")
+    return entry.family if entry else name or ""
 
 
 def _join(named: Claim, areas: Sequence[Claim]) -> AttributeValue:
@@ -91,6 +126,12 @@ def _shows(area: str | None, named: str | None, knowledge: Knowledge) -> bool:
         return True
     one, other = knowledge.colors.get(area or ""), knowledge.colors.get(named or "")
     return one is not None and other is not None and _apart(one.hex, other.hex) <= LIT
+
+
+def _unlike(area: str | None, named: str | None, knowledge: Knowledge) -> float:
+    """How far an area's colour is from a named one; 0 for the same name."""
+    one, other = knowledge.colors.get(area or ""), knowledge.colors.get(named or "")
+    return 0.0 if area == named or one is None or other is None else _apart(one.hex, other.hex)
 
 
 @lru_cache(maxsize=4096)

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from extractors.context import Phrase, as_reading, without_overlap
+from extractors.prose import kin, measured_here, said_of_item
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, scanner_for
@@ -31,13 +32,7 @@ LONGEST_TITLE, LONGEST_TEXT = 5_000, 20_000  # characters that are read; what co
 _TRUST = {"given": 0.97, "title": 0.9, "text": 0.65}
 _PLACE = 0.04  # trust lost for each place a source stands lower in the dimension's order
 _ELSEWHERE = 0.6  # share of trust left where the words belong to another thing ("with black legs")
-# Words that in running prose mean something else more often than not.
-_LOOSE = frozenset(
-    "his him her guy partner couple cat dog horse new used best popular original fresh local present deal deals "
-    "natural sale everyday classic smart soft fast strong tough rust amber fun sweet main single set collection "
-    "guarantee import relaxed day-to-day simple comfort stem stems learning family travel storage storing volume "
-    "auto automatic frozen hire".split()
-) | {"every day", "cat.", "fall"}
+_PLUGS = frozenset(("male", "female"))  # of connectors
 _AGED = re.compile(r"\b(?:old|age[sd]?)\b", re.IGNORECASE)
 _MEMORY = re.compile(r"^[\s-]*(?:of\s)?(?:ram|memory|ddr\d?|unified memory)\b", re.IGNORECASE)
 _SIDES = {
@@ -133,15 +128,37 @@ class Reader:
             whole = next((b for b in brands if len(b.text) >= len(words) - 1), None)
             yield self._value("brand", "brand", whole.canonical if whole else words, source, 0, len(source.text))
             found = True
-        named = [m for m in phrase.mentions if m.table == "brand" and not m.negated and m not in phrase.hosts]
+        named = [
+            m for m in phrase.mentions if m.table == "brand" and m not in phrase.hosts and self._is_maker(m, found)
+        ]
         title = Source("title", self.item.title)
-        for m in named:
+        first = [m for m in named if not title.text[: m.start].strip()]
+        for m in first or named:
             yield self._value("brand", "brand", m.canonical, title, m.start, m.end)
         series = [m for m in phrase.mentions if m.table == "series" and m not in phrase.hosts]
         if not found and not named:
             for m in series:
-                if brand := self.knowledge.series[m.canonical].brand:
+                if (brand := self.knowledge.series[m.canonical].brand) and self._is_series(m):
                     yield replace(self._value("brand", "brand", brand, title, m.start, m.end), confidence=0.8)
+
+    def _is_maker(self, m: Mention, given: bool) -> bool:
+        """True where a brand named in the title is the maker's, and not a unit, a code or what it is compatible with.
+
+        It stands first, or after "by", or makes such things; a word that is only nearly a brand is none.
+        """
+        title = self.item.title
+        if m.negated or m.via == "misspelt" or re.match(r"[-/]\w*\d", title[m.end :]) or title[: m.start].endswith("/"):
+            return False
+        if not title[: m.start].strip(" \"'([") or title[: m.start].rstrip().lower().endswith((" by", "from")):
+            return True
+        made = self.knowledge.brands[m.canonical].makes
+        if self.category is None or not made:
+            return given
+        return any(kin(self.category, b, self.knowledge) for b in made)
+
+    def _is_series(self, m: Mention) -> bool:
+        """True for a series that is unmistakable: of several words or with a number, or at the beginning."""
+        return not self.item.title[: m.start].strip() or bool(re.search(r"[\d\s]", m.canonical))
 
     # -- qualities -----------------------------------------------------------------------------------------------------
 
@@ -216,10 +233,12 @@ class Reader:
         quantities = find_quantities(text)
         spans = [(q.start, q.end) for q in quantities if q.kind not in ("share", "year")]
         mentions = without_overlap(self.scanner.find(text, correct=False), spans)
-        things = [self.category] if self.category else []
-        kept = [m for m in mentions if m.text.lower() not in _LOOSE]
-        yield from self._mentions(source, kept, text, things=things)
-        yield from self._quantities(source, [q for q in quantities if q.kind != "age" or _AGED.search(q.text)])
+        title = self.item.title[:LONGEST_TITLE]
+        named = frozenset(m.canonical for m in self.scanner.find(title, correct=False) if m.table == "category")
+        kept = list(said_of_item(text, mentions, self.category, self.knowledge, named))
+        yield from self._mentions(source, kept, text)
+        aged = [q for q in quantities if q.kind != "age" or _AGED.search(q.text)]
+        yield from self._quantities(source, list(measured_here(text, aged)))
         brand = next(iter(self._known_brands()), None)
         for m in mentions:
             series = self.knowledge.series.get(m.canonical) if m.table == "series" else None
@@ -244,12 +263,11 @@ class Reader:
         mentions: Sequence[Mention],
         text: str,
         phrase: Phrase | None = None,
-        things: Sequence[str] = (),
     ) -> Iterator[AttributeValue]:
         shares = [q for q in find_quantities(text) if q.kind == "share"] if "%" in text or "cent" in text else []
         hosts = set(phrase.hosts) if phrase else set()
         for m in mentions:
-            if m.negated:
+            if m.negated or (m.text.lower() in _PLUGS and self.department in ("electronics", "tools")):
                 continue
             if m.dimension not in _DIMENSIONS or (m.table == "category" and m.others):
                 reading = next((o for o in m.others if o.dimension in ("color", "material")), None)
@@ -258,7 +276,7 @@ class Reader:
                 if m.table == "category" and source.kind == "text":
                     continue
                 m = m.read_as(reading)
-            if "color" in (m.dimension, *(o.dimension for o in m.others)) and phrase is None:
+            if m.dimension == "color" and phrase is None:
                 m = self._hue_or_stuff(m)
             value = self._mention(m, source, shares)
             if m in hosts and m.dimension in ("color", "material", "style_detail"):

@@ -56,6 +56,7 @@ class Mention:
 _RANK = {"need": 0, "series": 1, "category": 2, "color": 3, "brand": 4, "material": 5, "term": 6}
 _CONFIDENCE: dict[Via, float] = {"exact": 1.0, "inflected": 0.98, "misspelt": 0.75}
 _LONGEST_TERM = 8  # tokens looked at after a corrected word
+_LONGEST_WORD = 40  # letters; what is longer is no misspelling
 _JOINED = 0.9  # "sun glasses" for sunglasses
 _BREAK = re.compile(r"[,;:!?|()\[\]{}\n\"“”•·]|[.]\s")
 
@@ -158,7 +159,7 @@ class Scanner:
                 and not _parted(text, token, found[i + 1])
             ):
                 return _mention(text, token.start, found[i + 1].end, node.readings, "inflected", _JOINED), 2
-        if not correct or len(word) < 5 or not word.isascii() or not word.isalpha():
+        if not correct or not 5 <= len(word) <= _LONGEST_WORD or not word.isascii() or not word.isalpha():
             return None, 0
         right = self._misspelt.get(word) or (None if self.knows(word) else self._near.find(word))
         if right is None:

@@ -239,3 +239,70 @@ def test_any_text_is_read(title, text, field):
                 assert title[e.start : e.end] == e.quote
             if e.source == "text":
                 assert text[e.start : e.end] == e.quote
+
+
+@pytest.mark.parametrize(
+    ("title", "description", "name", "value"),
+    [
+        (
+            "USB Cable",
+            "Very close to that of a solid silver cable, but priced closer to solid copper.",
+            "color",
+            "copper",
+        ),
+        ("32-Inch Monitor", "Ultra HD has 4x the pixels of Full HD, with more screen space.", "resolution", "Full HD"),
+        ("Tripod", "Capture professional-style photographs with this tripod.", "audience", "professionals"),
+        ("Twin Lens Camera", "The photographer looks through the lens.", "audience", "photographers"),
+        ("Bonsai Tree", "Indoors or out but needs some winter protection.", "season", "winter"),
+        ("Hanging Plant", "Can be found in tropical America, and loves warm air.", "style", "tropical"),
+        ("Hanging Plant", "Can be found in tropical America, and loves warm air.", "function", "warm"),
+        ("Bonsai Tree", "All trees will leave the nursery in excellent condition.", "function", "nursery"),
+        ("SLR Camera", "The lens is a 50mm f1.4 prime.", "length", "50mm"),
+        ("White Chair", "A chair with an extremely spherical balloon.", "shape", "round"),
+        ("Balance Tee", "A tee that shows your abs and wicks sweat down and away.", "material", "abs"),
+        ("Balance Tee", "A tee that shows your abs and wicks sweat down and away.", "material", "down"),
+        ("Yoga Jacket", "Full zip, with mesh lining and black accents.", "material", "mesh"),
+        ("Yoga Jacket", "Full zip, with mesh lining and black accents.", "color", "black"),
+        ("Serial Cable DB9 Male to Female", "", "audience", "men"),
+    ],
+)
+def test_what_is_said_of_something_else_is_not_read(title: str, description: str, name: str, value: str) -> None:
+    found = read(title, description)
+    assert value not in [a.value for a in found.attributes if a.name == name]
+
+
+@pytest.mark.parametrize(
+    ("title", "description", "name", "value"),
+    [
+        ("USB Cable", "The surface is made of high-purity silver.", "material", "silver"),
+        ("Tripod", "Made for photographers who travel.", "audience", "photographers"),
+        ("Running Shoe", "The Men's Running Shoe is built for speed.", "audience", "men"),
+        ("Jacket", "A jacket for winter days.", "season", "winter"),
+        ("Fern", "Create a tropical feel in your home.", "style", "tropical"),
+        ("Film Camera", "This inexpensive point-and-shoot camera takes film.", "special", "budget"),
+        ("Balloon Chair", "A chair featuring a pink balloon.", "color", "pink"),
+        ("Pillow", "With soft duck down filling.", "material", "down"),
+        ("Skateboard", "Based on the 1970s iconic shape.", "style", "retro"),
+    ],
+)
+def test_what_is_said_of_the_item_is_read(title: str, description: str, name: str, value: str) -> None:
+    found = read(title, description)
+    assert value in [a.value for a in found.attributes if a.name == name]
+
+
+@pytest.mark.parametrize(
+    ("title", "brand"),
+    [
+        ("Tripp Lite Fiber Patch Cable (LC/SC), 3M", None),  # three metres
+        ("KYOCERA MK-580", None),  # a code
+        ("Bracket Kit, 0U PDU, Compaq/Dell", None),  # what it fits
+        ("Oslo Trek Hoodie", None),  # a maker of bicycles
+        ("Deion Long-Sleeve Tee", None),  # nearly a brand
+        ("Duracell Camera Battery - replaces Kodak KLIC-7001", "Duracell"),
+        ("Men's Nike Running Shoe", "Nike"),
+        ("Samsung EF-KG985 mobile phone case", "Samsung"),
+    ],
+)
+def test_a_brand_in_a_title_is_the_makers(title: str, brand: str | None) -> None:
+    found = read(title)
+    assert [a.value for a in found.attributes if a.name == "brand"] == ([brand] if brand else [])

@@ -258,3 +258,18 @@ def test_nothing_is_invented_and_nothing_is_lost(one, other):
         assert a.value is None or a.value in {v.value for v in mine}
         sources = {e.source for b in result.attributes if b.name == a.name for e in b.evidence}
         assert sources == {e.source for v in mine if v.value or a.value is None for e in v.evidence}
+
+
+def test_an_area_counts_for_the_one_name_it_comes_nearest_to():
+    # each of the two names takes every shade of the family, yet together they do not exceed the item
+    found = merge(given=[word("blue"), word("navy")], palette=[area("navy", 0.3), area("blue", 0.7)])
+    assert colors(found) == [("blue", "value", 0.7), ("navy", "value", 0.3)]
+
+
+def test_what_the_picture_hardly_shows_is_left_out():
+    assert colors(merge(palette=[area("red", 0.6, 0.5), area("green", 0.4, 0.2)])) == [("red", "value", 0.6)]
+    beside = merge(given=[word("red")], palette=[area("red", 0.6, 0.5), area("green", 0.4, 0.45)])
+    assert colors(beside) == [("red", "value", 0.6)]  # 0.45 · UNSAID = 0.27
+    # sure of nothing: the two largest families stay, with all their shades
+    doubt = [area("gray", 0.3, 0.2), area("blue", 0.2, 0.2), area("navy", 0.2, 0.2), area("red", 0.1, 0.2)]
+    assert [name for name, _, _ in colors(merge(palette=doubt))] == ["gray", "blue", "navy"]
