@@ -11,6 +11,7 @@ import json
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -214,10 +215,23 @@ class Views:
 
     def _fetch(self, text: str, limit: int | None) -> pa.Table:
         cursor = self._connection.cursor()  # a result belongs to one cursor, and threads do not share them
-        try:
+
+        def work() -> pa.Table:
             relation = cursor.sql(text)
             table: pa.Table = (relation if limit is None else relation.limit(limit)).to_arrow_table()
             return table
+
+        try:
+            # aside, because inside DuckDB an interrupt from the keyboard is not heard until a long statement ends
+            with ThreadPoolExecutor(1, "query") as aside:
+                answer = aside.submit(work)
+                try:
+                    while not wait([answer], timeout=0.1).done:
+                        pass
+                    return answer.result()
+                except KeyboardInterrupt:
+                    cursor.interrupt()
+                    raise
         finally:
             cursor.close()
 

@@ -22,6 +22,7 @@ ITEM_COLUMNS = ("item_id", "title", "description", "category", "brand", "price",
 _OPPOSITES = {"COMPARE_NOTEQUAL": "COMPARE_EQUAL", "COMPARE_NOT_IN": "COMPARE_IN"}
 _OPPOSITE_FUNCTIONS = {"!~~": "~~", "!~~*": "~~*"}  # NOT LIKE, NOT ILIKE
 _NULL_TESTS = {"OPERATOR_IS_NULL": "NOT IN", "OPERATOR_IS_NOT_NULL": "IN"}
+_ORDERING = ("LESSTHAN", "GREATERTHAN", "LESSTHANOREQUALTO", "GREATERTHANOREQUALTO", "BETWEEN")
 _NUMBERS = {"INTEGER", "DECIMAL", "DOUBLE", "FLOAT", "BIGINT", "HUGEINT", "NUMERIC"}
 # what is stated; a value whose extractor gave no number has one where its words are a number
 _STATED = "(SELECT item_id, name, value, coalesce(number, try_cast(value AS DOUBLE)) AS number FROM latest"
@@ -38,7 +39,10 @@ def items_where(condition: str, views: Views, attributes: Collection[str]) -> st
     """
     if not condition.strip():
         raise InputError("the condition is empty; write one such as color = 'black' AND price < 100")
-    tree = views.tree(f"SELECT 1 WHERE ({condition}\n)")
+    try:
+        tree = views.tree(f"SELECT 1 WHERE ({condition}\n)")
+    except InputError as error:
+        raise InputError(f"condition {condition!r}: {error}") from None
     clause = tree.pop("where_clause", None)
     plain = views.tree("SELECT 1 WHERE (TRUE\n)")
     plain.pop("where_clause")
@@ -89,6 +93,8 @@ class _Rewriter:
             if name not in ITEM_COLUMNS:
                 return test
             return f"({test} {'AND' if node['type'] == 'OPERATOR_IS_NULL' else 'OR'} {self._sql(node)})"
+        if _orders(node) and not _is_numeric(node):
+            raise InputError(f"{name} can be less or more than a number only, in the base unit: {name} < 100")
         positive, negated = _positive(node)
         field = "number" if _is_numeric(node) else "value"
         inner = self._sql(_renamed(positive, field))
@@ -131,6 +137,12 @@ def _renamed(node: dict[str, Any], field: str) -> dict[str, Any]:
         if part.get("class") == "COLUMN_REF":
             part["column_names"] = [field]
     return node
+
+
+def _orders(node: Mapping[str, Any]) -> bool:
+    """Whether a comparison asks for less or more, which between words is the order of the alphabet."""
+    kinds = [str(n.get("type", "")) for n in walk(node)]
+    return any(kind.startswith("COMPARE_") and kind.endswith(_ORDERING) for kind in kinds)
 
 
 def _is_numeric(node: Mapping[str, Any]) -> bool:

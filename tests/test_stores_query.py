@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -423,7 +425,9 @@ def test_conditions_in_plain_words(snapshot: Snapshot, condition: str, wanted: s
         ("item_id IN (SELECT item_id FROM labels)", "a condition may not hold a subquery"),
         ("count(*) > 1", "aggregate"),
         ("price < 'cheap'", "Could not convert string 'cheap' to DOUBLE"),
-        ("color =", "syntax error"),
+        ("color =", "condition 'color =': Parser Error: syntax error"),
+        ("height < '30 cm'", "height can be less or more than a number only, in the base unit: height < 100"),
+        ("height BETWEEN 'a' AND 'b'", "height can be less or more than a number only"),
         (" ", "the condition is empty"),
         ("title = '\udcff'", "not Unicode"),
     ],
@@ -582,6 +586,20 @@ def test_runs_are_a_table_like_the_others(tmp_path: Path) -> None:
     snapshot = Snapshot(store)
     assert snapshot.sql("SELECT run_id, n_in FROM runs").to_pylist() == [{"run_id": "r", "n_in": 2}]
     assert {row["table"]: row["rows"] for row in snapshot.describe().to_pylist()}["runs"] == 1
+
+
+def test_a_long_statement_is_interrupted_from_the_keyboard(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "s", create=True)
+    store.append("items", item_rows(Item("a", "A")))
+    code = (  # sixty seconds of work at the least; the interrupt comes once it runs
+        "import signal, threading, time; from stores.query import main; from lore_mm.console import command_app, run;"
+        " threading.Timer(1, signal.raise_signal, [signal.SIGINT]).start();"
+        f" run(command_app(main, 'q'), ['--store', {store.uri!r}, '--sql',"
+        " 'SELECT count(*) FROM range(1000000000000)'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted; the same command goes on where it stopped\n"
 
 
 @pytest.mark.usefixtures("here")
