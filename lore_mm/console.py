@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import sys
@@ -19,6 +20,8 @@ from lore_mm.errors import LoreError
 __all__ = ["command_app", "for_people", "print_json", "print_table", "progress", "run", "say"]
 
 _talk = Console(stderr=True, highlight=False)
+# what no command can help, wherever it meets it: no permission, a read-only or full disk
+_OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 _INTERRUPTED = "interrupted; the same command goes on where it stopped"
 
 
@@ -105,6 +108,11 @@ def run(app: Callable[..., Any], arguments: Sequence[str] | None = None, name: s
     except LoreError as error:
         say(f"error: {error}")
         raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        say(f"error: {error.filename or 'a file'}: {error.strerror}")
+        raise SystemExit(1) from None
     except KeyboardInterrupt:  # before the command began; typer turns a later one into SystemExit(130)
         say(_INTERRUPTED)
         raise SystemExit(130) from None

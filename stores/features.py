@@ -9,6 +9,7 @@ that use it must be started with `spawn`: the library underneath runs threads th
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import time
@@ -138,6 +139,7 @@ class FeatureStore:
                     done = delta.transaction_version(transaction[0])
                     if done is not None and done >= transaction[1]:
                         return delta.version()
+                self._check_writable(table)
                 _write(delta, rows, transaction)
                 return delta.version()
             except CommitFailedError:  # another process was faster: look again at what it did
@@ -145,6 +147,11 @@ class FeatureStore:
             except (DeltaError, OSError) as error:
                 raise StoreError(f"cannot append to {table} in {self.uri}: {_one_line(error)}") from None
         raise StoreError(f"cannot append to {table} in {self.uri}: too many writers at once; the same call may succeed")
+
+    def _check_writable(self, table: str) -> None:
+        """Refuse a store that may only be read before the writer does, which would say so at length."""
+        if self.folder is not None and not os.access(self.folder / table, os.W_OK):
+            raise StoreError(f"cannot append to {table} in {self.uri}: no permission to write there")
 
     def _create(self, table: str) -> DeltaTable:
         try:

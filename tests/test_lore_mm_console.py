@@ -27,6 +27,8 @@ def front_door(problem):
     [
         (LoreError("the engine died"), 1, "error: the engine died\n"),
         (InputError("items.csv: row 3: [price] is 'x'"), 2, "error: items.csv: row 3: [price] is 'x'\n"),
+        (PermissionError(13, "Permission denied", "/srv/cache"), 1, "error: /srv/cache: Permission denied\n"),
+        (OSError(28, "No space left on device"), 1, "error: a file: No space left on device\n"),
         (KeyboardInterrupt(), 130, "interrupted; the same command goes on where it stopped\n"),
     ],
 )

@@ -193,6 +193,20 @@ def test_batches_are_even_stable_and_pinned(store: FeatureStore) -> None:
     assert titles(store, version=0) == []  # the table's making
 
 
+def test_a_store_that_may_only_be_read_is_refused_in_one_line(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = LABELS.empty_table()
+    before = store.append("labels", rows, transaction=("a", 0))
+    # the superuser, as whom tests may run, may write everywhere
+    monkeypatch.setattr("stores.features.os.access", lambda path, mode: False)
+    assert store.append("labels", rows, transaction=("a", 0)) == before  # done already: nothing is to be written
+    with pytest.raises(StoreError, match=r"^cannot append to labels in .*: no permission to write there$"):
+        store.append("labels", rows, transaction=("a", 1))
+    assert store.version("labels") == before
+    assert capfd.readouterr().err == ""
+
+
 def test_a_reader_is_not_disturbed_by_a_writer(store: FeatureStore) -> None:
     store.append("items", items("a", "b"))
     reader = store.batches("items", ["title"], rows=1)
