@@ -124,8 +124,12 @@ def _read_evaluation(path: Path) -> list[dict[str, Any]]:
 
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the evaluation {path}: {error}") from None
+    except OSError as error:
+        raise InputError(f"cannot read the evaluation {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start:,}") from None
+    except RecursionError:
+        raise InputError(f"{path}: JSON nested too deeply") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not JSON lines: {error}") from None
     if not all(isinstance(line, dict) for line in lines):

@@ -363,9 +363,12 @@ def test_command_writes_and_refuses(store, tmp_path):
         ("{broken", "not JSON lines"),
         ("[1]", "every line must be a JSON object"),
         ('{"baselines": {}}', "not what `lore evaluate` prints"),
+        ("[" * 100_000, "JSON nested too deeply"),
     ],
 )
 def test_an_evaluation_that_is_none_is_refused_in_one_line(store, tmp_path, text, message):
+    with pytest.raises(InputError, match=r"cannot read the evaluation .*e\.jsonl: No such file or directory$"):
+        main(store=store.uri, output=tmp_path / "r.html", evaluation=tmp_path / "e.jsonl")
     (tmp_path / "e.jsonl").write_text(text)
     with pytest.raises(InputError, match=rf"e\.jsonl: {message}"):
         main(store=store.uri, output=tmp_path / "r.html", evaluation=tmp_path / "e.jsonl")
