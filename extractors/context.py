@@ -24,6 +24,13 @@ _PARTING = frozenset(
 )
 _FOR = frozenset(("for", "compatible", "fits", "fit", "to"))
 _HARD_BREAK = re.compile(r"[,;:|()\[\]{}\n•–—/+]|\s-\s|[.!?](?:\s|$)")
+# Parts and companions: behind the name of a thing ("towel rod", "stove insert") such a noun is what is meant.
+_PARTS = frozenset(
+    "rod insert cover lid valve door stand holder hook filter cartridge cord handle knob hinge topper liner protector "
+    "patch pump blade motor wheel base mount bracket cap plug seal spring tip decal label tag mold mould wrapper skirt "
+    "organizer organiser case box pouch sleeve cutter opener dispenser warmer cleaner brush kit pin clip hanger "
+    "lighter pad mat polish wax extender hose switch button remote bulb battery charger replacement".split()
+)
 # Readings that step back where another word of the phrase names the thing.
 _QUALITIES = ("color", "material", "brand", "term")
 # Departments whose gold, oak and copper are what the thing is made of rather than how it looks.
@@ -63,6 +70,8 @@ def read_phrase(text: str, mentions: Sequence[Mention], knowledge: Knowledge, st
         noun = _noun(text, words, settled, parts, head.canonical, knowledge)
         if noun is not None:
             return Phrase(settled, None, noun[0], head.canonical, (*hosts, head), noun[1])
+    if head is not None and (part := _part_behind(text, words, settled, parts, head, knowledge)):
+        return Phrase(settled, None, part[0], head.canonical, (*hosts, head), part[1])
     if head is not None:
         category = _refined(head.canonical, host, knowledge)
         if host is not None and category == head.canonical and knowledge.is_a(host, category):
@@ -228,6 +237,19 @@ def _noun(
         if found is not None:
             return found, (word.start, word.end)
     return None
+
+
+def _part_behind(
+    text: str, words: Sequence[Token], mentions: Sequence[Mention], parts: Parts, head: Mention, knowledge: Knowledge
+) -> tuple[str | None, tuple[int, int]] | None:
+    """The unknown noun right behind the head that names a part or accessory of it, with its kind where known."""
+    covered = {i for m in mentions for i in range(m.start, m.end)}
+    word = next((w for w in words if w.start >= head.end), None)
+    if word is None or word.start in covered or text[head.end : word.start] not in (" ", "-"):
+        return None
+    noun = singular(word.text)
+    found = _accessory(noun, head.canonical, knowledge)
+    return (found, (word.start, word.end)) if found or noun in _PARTS else None
 
 
 def _accessory(noun: str, host: str, knowledge: Knowledge) -> str | None:

@@ -17,6 +17,7 @@ import typer
 
 from extractors.context import Phrase, read_phrase, without_overlap
 from extractors.demands import from_mention, from_need, from_price, from_quantities
+from extractors.needs import need_by_words
 from lore_mm.console import command_app, for_people, print_json, print_table, run
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.mentions import Mention, Scanner, scanner_for
@@ -89,7 +90,8 @@ def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Know
     mentions = without_overlap(scanner.find(text), spans)
     quantities = [q for q in find_quantities(text) if _stands(q, mentions, spans)]
     mentions = without_overlap(mentions, [(q.start, q.end) for q in quantities])
-    phrase = read_phrase(text, _without_specs(text, mentions, quantities), knowledge)
+    mentions = need_by_words(text, _without_specs(text, mentions, quantities), knowledge)
+    phrase = read_phrase(text, mentions, knowledge)
     corrections = tuple((m.text, m.correction) for m in phrase.mentions if m.correction)
 
     known = [_variant(d, text) for d in _known(text, phrase, quantities, knowledge)]
@@ -97,6 +99,7 @@ def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Know
     demands.extend(from_quantities(quantities, phrase, knowledge))
     demands.extend(_unknown(text, demands, phrase, quantities, knowledge))
     demands = _with_implied(_with_head(demands, text), phrase, knowledge)
+    demands = [*demands, *_excluded_kinds(demands, scanner, knowledge)]
     kind = _hard_type(text, demands, phrase, knowledge)
     return Understanding(query, _corrected(normalized, corrections), tuple(demands), corrections, kind)
 
@@ -123,6 +126,11 @@ def _known(text: str, phrase: Phrase, quantities: Sequence[Quantity], knowledge:
         word = next(iter(knowledge.categories[phrase.category].name.split()[-1:]), "")
         why = f"the {word} of a {knowledge.categories[phrase.host or phrase.category].name}"
         yield Demand("category", word, phrase.category, start=start, end=end, confidence=0.9, why=why)
+    elif phrase.noun is not None:
+        start = min((m.start for m in phrase.hosts), default=phrase.noun[0])
+        value = text[min(start, phrase.noun[0]) : phrase.noun[1]]
+        why = f"a part or accessory for a {_name(phrase.host, knowledge)} that no table knows"
+        yield Demand("category", value, start=start, end=phrase.noun[1], confidence=0.5, why=why)
     for m in phrase.mentions:
         if m.table == "need":
             yield from from_need(m, knowledge, named)
@@ -205,18 +213,31 @@ def _unknown(
     taken.update(i for q in quantities for i in range(q.start, q.end))
     words = [w for w in tokens(text) if w.start not in taken]
     solved = any(m.table == "need" and knowledge.needs[m.canonical].kind != "jargon" for m in phrase.mentions)
-    named = any(d.dimension in _HEAD_ORDER and d.canonical and d.polarity > 0 for d in demands)
+    named = any(
+        d.dimension in _HEAD_ORDER and (d.canonical or d.dimension == "category") for d in demands if d.polarity > 0
+    )
     found = [*_runs(text, words)]
+    thing = _likeliest_thing(text, found)
     for n, (start, end, negated) in enumerate(found):
         value = text[start:end]
         if _PART_NUMBER.fullmatch(value) and len(value) > 3:
             yield Demand("model", value, start=start, end=end, confidence=0.8)
         elif negated:
             yield Demand("style_detail", value, op="not", polarity=-1, start=start, end=end, confidence=0.6)
-        elif not named and not solved and n == len(found) - 1:
+        elif not named and not solved and n == thing:
             yield Demand("category", value, start=start, end=end, confidence=0.4, why="no table knows these words")
         else:
             yield Demand("special", value, strictness="soft", start=start, end=end, confidence=0.4)
+
+
+_TAIL = re.compile(r"\b(?:for|from|with|without|over|under|to|in|on|by)\b", re.IGNORECASE)
+
+
+def _likeliest_thing(text: str, runs: Sequence[tuple[int, int, bool]]) -> int | None:
+    """Which run of unknown words names the thing: the last before "for", "with" and the like; never a bare number."""
+    worded = [n for n, (start, end, _) in enumerate(runs) if not text[start:end].replace(" ", "").isdigit()]
+    before = [n for n in worded if not _TAIL.search(text[: runs[n][0]])]
+    return next(iter([*reversed(before), *worded[-1:]]), None)
 
 
 def _runs(text: str, words: Sequence[Token]) -> Iterator[tuple[int, int, bool]]:
@@ -279,12 +300,30 @@ def _with_implied(demands: list[Demand], phrase: Phrase, knowledge: Knowledge) -
     return [_with_readings(d, phrase, knowledge) for d in out]
 
 
+def _excluded_kinds(demands: Sequence[Demand], scanner: Scanner, knowledge: Knowledge) -> Iterator[Demand]:
+    """Where an excluded quality and the head name a kind of their own ("camera not digital"), that kind is out too."""
+    head = demands[0] if demands and demands[0].dimension == "category" else None
+    if head is None or head.canonical is None or head.canonical not in knowledge.categories:
+        return
+    for d in demands:
+        if d.polarity > 0 or d.dimension == "category":
+            continue
+        kinds = scanner.find(f"{d.value} {head.value}", correct=False)
+        if len(kinds) == 1 and kinds[0].table == "category" and kinds[0].canonical != head.canonical:
+            kind = kinds[0].canonical
+            if knowledge.is_a(kind, head.canonical):
+                why = f"a {_name(kind, knowledge)} is a kind of its own"
+                yield replace(d, dimension="category", canonical=kind, latent=True, why=why)
+
+
 def _with_readings(d: Demand, phrase: Phrase, knowledge: Knowledge) -> Demand:
     """Other readings of the same words: of the same dimension as alternatives, of another in the note."""
     mention = next((m for m in phrase.mentions if m.start == d.start and m.canonical == d.canonical and m.others), None)
     if mention is None:
         return d
     same = tuple(o.canonical for o in mention.others if o.dimension == d.dimension)
+    if d.dimension == "category" and len(phrase.mentions) == 1:  # apple alone: the fruit, or whatever Apple makes
+        same += tuple(o.canonical for o in mention.others if o.table == "brand")
     alternatives = tuple(dict.fromkeys((*d.alternatives, *same)))
     other = [f"{o.dimension} {o.canonical}" for o in mention.others if o.dimension != d.dimension]
     why = d.why or (f"can also be {', '.join(other)}" if other else None)

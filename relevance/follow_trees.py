@@ -33,8 +33,17 @@ def category(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
             if relation == "exact" and not _same_word(demand.value, found.value, knowledge):
                 relation = "synonym"
             findings.append(Finding.of(relation, found, _category_reason(demand.value, relation, found, knowledge)))
+    findings += _by_brand(step, view, knowledge)
     nearest = best(findings) or unstated(demand)
     return (_named(step, view, asked) if nearest.relation in _MISFILED else None) or nearest
+
+
+def _by_brand(step: Step, view: ItemView, knowledge: Knowledge) -> list[Finding]:
+    """A word that names a kind and a maker ("apple") is met by what that maker makes."""
+    makers = [w for w in step.demand.alternatives if w in knowledge.brands and w not in knowledge.categories]
+    here = view.stated("brand") if makers else ()
+    reason = f"asks for {step.demand.value}; it is by {{}}"
+    return [Finding.of("exact", f, reason.format(f.value)) for f in here if f.value in makers]
 
 
 # Kinds so near that the item's own text may know better than where it is filed.

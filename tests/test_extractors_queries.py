@@ -256,3 +256,55 @@ def test_a_terminal_gets_a_table(capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert "red [bold] shoes without laces" in shown
     assert "lace-up" in shown
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("how to keep my tea warm for hours", "travel_mug"),
+        ("presents for someone who loves photography", "photo_accessory"),
+        ("make my old laptop faster", "ram"),
+        ("plants that don't die", "succulent"),
+        ("protect the entrance from evil spirits", "statue"),
+        ("what do i need to start boxing", "boxing_gloves"),
+        ("somewhere for my guests to sleep", "sofa_bed"),
+        ("flower pot with drainage", "plant_pot"),  # a thing that is named is what is wanted
+        ("desk lamp for reading in bed", "desk_lamp"),
+        ("mountain hardware sleeping bags", "sleeping_bag"),
+    ],
+)
+def test_a_need_is_known_by_its_words_in_any_form_and_order(query, wanted):
+    (asked,) = understand([Query("q", query)], KNOWLEDGE)
+    assert asked.demands[0].dimension == "category"
+    assert asked.demands[0].canonical == wanted
+
+
+def test_a_word_that_names_a_kind_and_a_maker_is_met_by_either():
+    alone, laptop = understand([Query("1", "apple"), Query("2", "apple laptop")], KNOWLEDGE)
+    assert (alone.demands[0].canonical, alone.demands[0].alternatives) == ("apple", ("Apple",))
+    assert [(d.dimension, d.canonical) for d in laptop.demands] == [("category", "laptop"), ("brand", "Apple")]
+
+
+def test_an_excluded_quality_excludes_the_kind_it_names():
+    (asked,) = understand([Query("q", "camera not digital")], KNOWLEDGE)
+    excluded = [(d.dimension, d.canonical) for d in asked.demands if d.polarity < 0]
+    assert excluded == [("function", "digital"), ("category", "digital_camera")]
+
+
+@pytest.mark.parametrize(
+    ("query", "thing"),
+    [
+        ("trinaic towel rod", "towel rod"),
+        ("wood stove insert", "stove insert"),
+        ("pictures to hang over fireplace", "pictures"),
+        ("protection from dust mites", "protection"),
+    ],
+)
+def test_the_unknown_thing_is_named_by_its_own_words(query, thing):
+    (asked,) = understand([Query("q", query)], KNOWLEDGE)
+    assert (asked.demands[0].dimension, asked.demands[0].value, asked.demands[0].canonical) == ("category", thing, None)
+
+
+def test_a_bare_number_is_no_thing():
+    (asked,) = understand([Query("q", "led 60")], KNOWLEDGE)
+    assert [d.dimension for d in asked.demands] == ["function", "special"]

@@ -13,7 +13,7 @@ The files, each optional in a user's folder:
     colors.toml       [name] terms, family, hex, near
     materials.toml    [name] terms, umbrella, kin
     terms.toml        [dimension.value] terms, stage, excludes, near, categories
-    needs.toml        [id] terms, kind (jargon | solution | substitute), demands = [{dimension, value} …], why
+    needs.toml        [id] terms, words, kind (jargon | solution | substitute), demands = [{dimension, value} …], why
 """
 
 from __future__ import annotations
@@ -129,6 +129,7 @@ class Need(_Entry):
 
     id: str
     terms: tuple[str, ...]
+    words: tuple[str, ...] = ()  # "keep|stay hot|warm coffee|tea": one of each group, inflected, in any order
     kind: Literal["jargon", "solution", "substitute"]
     demands: tuple[NeedDemand, ...]
     why: str
