@@ -113,6 +113,12 @@ def run(app: Callable[..., Any], arguments: Sequence[str] | None = None, name: s
             raise
         say(f"error: {error.filename or 'a file'}: {error.strerror}")
         raise SystemExit(1) from None
+    except Exception as error:
+        # a table's file that is broken, found out when Polars reads it, which is late and in whoever asked for rows
+        if (type(error).__module__.partition(".")[0], type(error).__name__) != ("polars", "ComputeError"):
+            raise
+        say(f"error: a table of the store cannot be read: {' '.join(str(error).split())[:300]}")
+        raise SystemExit(1) from None
     except KeyboardInterrupt:  # before the command began; typer turns a later one into SystemExit(130)
         say(_INTERRUPTED)
         raise SystemExit(130) from None

@@ -90,7 +90,10 @@ class FeatureStore:
 
     def tables(self) -> list[str]:
         """The names of the tables that exist, in the order of `lore_mm.tables.TABLES`."""
-        return [t for t in TABLES if DeltaTable.is_deltatable(self._address(t), self._options)]
+        try:
+            return [t for t in TABLES if DeltaTable.is_deltatable(self._address(t), self._options)]
+        except (DeltaError, OSError) as error:
+            raise StoreError(f"cannot read {self.uri}: {_one_line(error)}") from None
 
     def version(self, table: str) -> int | None:
         """The present version of a table, None where it does not exist."""
@@ -375,4 +378,5 @@ def _short(type_: pa.DataType) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+    """An error's text without line ends and the colours that the Delta library adds."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:300]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from polars.exceptions import ComputeError
 
 from lore_mm import __version__
 from lore_mm.cli import COMMANDS, main
@@ -28,6 +29,7 @@ def front_door(problem):
         (LoreError("the engine died"), 1, "error: the engine died\n"),
         (InputError("items.csv: row 3: [price] is 'x'"), 2, "error: items.csv: row 3: [price] is 'x'\n"),
         (PermissionError(13, "Permission denied", "/srv/cache"), 1, "error: /srv/cache: Permission denied\n"),
+        (ComputeError("parquet: no\n magic"), 1, "error: a table of the store cannot be read: parquet: no magic\n"),
         (OSError(28, "No space left on device"), 1, "error: a file: No space left on device\n"),
         (KeyboardInterrupt(), 130, "interrupted; the same command goes on where it stopped\n"),
     ],

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -205,6 +206,18 @@ def test_a_store_that_may_only_be_read_is_refused_in_one_line(
         store.append("labels", rows, transaction=("a", 1))
     assert store.version("labels") == before
     assert capfd.readouterr().err == ""
+
+
+def test_a_store_that_cannot_be_looked_at_is_one_plain_line(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> bool:
+        raise DeltaError("Generic error\n  \x1b[31m↳\x1b[0m Permission denied")
+
+    monkeypatch.setattr("stores.features.DeltaTable.is_deltatable", refused)
+    with pytest.raises(StoreError) as error:
+        store.tables()
+    assert str(error.value) == f"cannot read {store.uri}: Generic error ↳ Permission denied"
 
 
 def test_a_reader_is_not_disturbed_by_a_writer(store: FeatureStore) -> None:
