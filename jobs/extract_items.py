@@ -34,7 +34,7 @@ from jobs.plan import Counts
 from jobs.spine import run_job
 from lore_mm.config import default_store
 from lore_mm.console import command_app, run
-from lore_mm.errors import InputError, nearest
+from lore_mm.errors import InputError, MissingExtraError, nearest
 from lore_mm.fingerprint import sha_of
 from lore_mm.images import PicturePolicy
 from lore_mm.knowledge import Knowledge, load_knowledge
@@ -140,7 +140,13 @@ def open_extractors(
     if "zero_shot" in names:
         from extractors.zero_shot import ZeroShot
 
-        model = open_embedder(embedder) if isinstance(embedder, str) else embedder
+        try:
+            model = open_embedder(embedder) if isinstance(embedder, str) else embedder
+        except MissingExtraError as error:
+            without = ",".join(name for name in EXTRACTORS if name in names and name != "zero_shot")
+            if without:
+                error.args = (f"{error}; or go without zero_shot: --extractors {without}",)
+            raise
         found.append(ZeroShot(model, schemas, knowledge))
     if not found:
         raise InputError(f"no extractors named; legal: {', '.join(EXTRACTORS)}")

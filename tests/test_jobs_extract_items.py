@@ -15,7 +15,7 @@ from jobs.item_input import LoadedItem
 from jobs.plan import Counts
 from jobs.spine import run_job
 from lore_mm.console import command_app, run
-from lore_mm.errors import InputError, ModelError
+from lore_mm.errors import InputError, MissingExtraError, ModelError
 from lore_mm.fingerprint import sha_of, sha_of_bytes
 from lore_mm.images import PicturePolicy
 from lore_mm.knowledge import load_knowledge
@@ -115,6 +115,18 @@ def verdicts(store):
 
 def values(row):
     return {a["name"]: a["value"] for a in row["attributes"] or () if a["value"] is not None}
+
+
+def test_without_torch_the_message_names_both_ways_on(monkeypatch):
+    def missing(address):
+        raise MissingExtraError("torch", "cpu")
+
+    monkeypatch.setattr(job, "open_embedder", missing)
+    with pytest.raises(MissingExtraError) as error:
+        open_extractors(["zero_shot", "given"], "open_clip:x", load_knowledge(), load_schemas())
+    assert str(error.value).endswith("pip install 'lore-mm[cpu]'; or go without zero_shot: --extractors given")
+    with pytest.raises(MissingExtraError, match=r"\[cpu\]'$"):
+        open_extractors(["zero_shot"], "open_clip:x", load_knowledge(), load_schemas())
 
 
 def test_of_many_pictures_that_cannot_be_read_five_are_named():
