@@ -5,21 +5,25 @@ from __future__ import annotations
 import errno
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment, Segments
 
 from lore_mm.errors import LoreError
 
 __all__ = ["command_app", "for_people", "print_json", "print_table", "progress", "run", "say"]
 
 _talk = Console(stderr=True, highlight=False)
+# escapes and other control characters, and marks that turn the direction of text round; none takes room on a line
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 # what no command can help, wherever it meets it: no permission, a read-only or full disk
 _OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 _INTERRUPTED = "interrupted; the same command goes on where it stopped"
@@ -32,7 +36,7 @@ def for_people(json_wanted: bool = False) -> bool:
 
 def say(text: str) -> None:
     """One line of talk on stderr; square brackets are text, not markup."""
-    _talk.print(text, markup=False, soft_wrap=True)
+    _talk.print(_STEERING.sub("", text), markup=False, soft_wrap=True)
 
 
 def print_json(value: object) -> None:
@@ -49,8 +53,13 @@ def print_json(value: object) -> None:
 
 
 def print_table(renderable: object) -> None:
-    """A rich table, tree or panel on stdout."""
-    Console(highlight=False).print(renderable)
+    """A rich table, tree or panel on stdout, free of what could steer the terminal from a title or a query."""
+    console = Console(highlight=False)
+    parts = (
+        part if part.control else Segment(_STEERING.sub("", part.text), part.style)
+        for part in console.render(cast(RenderableType, renderable))
+    )
+    console.print(Segments(parts), end="")
 
 
 def _json_default(value: object) -> object:

@@ -7,11 +7,13 @@ import sys
 
 import pytest
 from polars.exceptions import ComputeError
+from rich.table import Table
+from rich.text import Text
 
 from lore_mm import __version__
 from lore_mm.cli import COMMANDS, main
 from lore_mm.config import cache_folder, default_store
-from lore_mm.console import command_app, print_json, progress, run
+from lore_mm.console import command_app, print_json, print_table, progress, run, say
 from lore_mm.errors import InputError, LoreError, nearest
 
 
@@ -88,6 +90,19 @@ def test_what_stdout_cannot_hold_is_escaped(encoding):
 def test_the_nearest_legal_name_whatever_its_case(name, hint):
     assert nearest(name, ["item_id", "color", "Brand"]) == hint
     assert nearest("brand", ["Brand"]) == ", did you mean 'Brand'?"
+
+
+def test_nothing_that_is_shown_steers_the_terminal(capsys):
+    evil = "\x1b]0;pwn\x07\x1b[31mred\x9b \u202egnp.[b]exe שלום"
+    table = Table("title", box=None, pad_edge=False)
+    table.add_row(Text(evil))
+    for shown in (table, Text(evil)):
+        print_table(shown)
+    say(evil)
+    out, err = capsys.readouterr()
+    clean = "]0;pwn[31mred gnp.[b]exe שלום"
+    assert [line.rstrip() for line in out.splitlines()] == ["title", clean, clean]
+    assert err == clean + "\n"
 
 
 def test_progress_off_a_terminal_is_silent_when_short(capsys):
