@@ -65,7 +65,7 @@ class Given:
         values = [*filter(None, [category]), *reader.identity(phrase, sources)]
         values += reader.from_fields(sources)
         values += reader.from_title(phrase, quantities)
-        values += reader.from_description(item.description[:LONGEST_TEXT])
+        values += reader.from_description(item.description[:LONGEST_TEXT], phrase)
         return Extraction(tuple(lawful(values, reader.schema)), kind)
 
     def _category(self, item: Item, phrase: Phrase, sources: Sequence[Source]) -> AttributeValue | None:

@@ -50,4 +50,6 @@ def _in_schema(value: AttributeValue, schema: AttributeSchema | None) -> Attribu
         legal = words[:MAX_TEXT] if own else str(check_value(spec, words[:MAX_TEXT]))
     except InputError:
         return None
+    if (value.name, value.value, value.kind) == (spec.name, legal, spec.kind):
+        return value
     return replace(value, name=spec.name, value=legal, kind=spec.kind)

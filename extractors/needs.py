@@ -53,12 +53,15 @@ def need_by_words(text: str, mentions: Sequence[Mention], knowledge: Knowledge) 
     """
     if any(m.table in ("series", "need", "brand") for m in mentions):
         return list(mentions)
+    patterns = _patterns(knowledge)
+    if not any(stem(word.strip("?!.,")) in patterns for word in text.lower().split()):
+        return list(mentions)
     words = [(w, stem(w.text)) for w in tokens(text)]
     stems = {s for _, s in words}
     things = [m for m in mentions if m.table == "category"]
     best: tuple[int, str, list[Token]] | None = None
     for first in dict.fromkeys(s for _, s in words):
-        for need, groups in _patterns(knowledge).get(first, ()):
+        for need, groups in patterns.get(first, ()):
             if (best and len(groups) <= best[0]) or not _each_by_another(groups, stems):
                 continue
             taken = [w for w, s in words if any(s in group for group in groups)]

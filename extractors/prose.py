@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention
@@ -40,6 +41,7 @@ _ELSEWHERE = re.compile(
 _CLAUSE_END = re.compile(r"[,;:!?)\n•|]|[.](?:\s|$)|\s[-–—]\s|\b(?:but|however|while|which|so that)\b", re.IGNORECASE)
 _FOR = re.compile(r"\b(?:for|suits?|aimed at|loved by|designed with)\s+(?P<one>(?:[\w'-]+\s+){0,3})$", re.IGNORECASE)
 _ONE = re.compile(r"\b(?:an?|the|your|my|every|any|his|her|little|young|new)\s", re.IGNORECASE)
+_REACH = 90  # characters that such a turn holds at most
 _ROW = 6  # words looked at behind a quality for the noun it belongs to
 _SURFACE = frozenset(("color", "material", "style_detail"))
 _SEX = frozenset(("men", "women", "unisex", "boys", "girls", "kids", "baby", "maternity", "plus size", "petite"))
@@ -85,8 +87,9 @@ def said_of_item(
 
     `named`: the kinds that the title names; the looks of these are the item's too.
     """
+    elsewhere = _elsewhere(text)
     for n, m in enumerate(mentions):
-        if m.text.lower() in _LOOSE or _speaks_elsewhere(text, m.start) or not _holds(text, m):
+        if elsewhere[m.start] or m.text.lower() in _LOOSE or not _holds(text, m):
             continue
         if m.dimension in _SURFACE and _TRIMMING.match(text[m.end : m.end + 40]):
             continue
@@ -97,8 +100,9 @@ def said_of_item(
 
 def measured_here(text: str, quantities: Sequence[Quantity]) -> Iterator[Quantity]:
     """The numbers of a description that measure the item: not those of what it is compared with, nor of a part."""
+    elsewhere = _elsewhere(text)
     for q in quantities:
-        if _speaks_elsewhere(text, q.start):
+        if elsewhere[q.start]:
             continue
         part = _PART_AFTER.match(text[q.end : q.end + 16]) or _PART_BEFORE.search(text[max(0, q.start - 24) : q.start])
         if not (q.kind == "length" and part):
@@ -119,11 +123,16 @@ def kin(one: str, other: str, knowledge: Knowledge) -> bool:
     )
 
 
-def _speaks_elsewhere(text: str, start: int) -> bool:
-    """True where the clause up to a place has turned to something else."""
-    before = text[max(0, start - 90) : start]
-    clause = max((end.end() for end in _CLAUSE_END.finditer(before)), default=0)
-    return bool(_ELSEWHERE.search(before[clause:]))
+@lru_cache(maxsize=8)  # asked for mentions, then for numbers
+def _elsewhere(text: str) -> bytes:
+    """For each character, 1 where the clause has turned to something else."""
+    mask = bytearray(len(text))
+    for cue in _ELSEWHERE.finditer(text):
+        limit = min(len(text), cue.end() + _REACH)
+        end = _CLAUSE_END.search(text, cue.end(), limit)
+        stop = end.start() if end else limit
+        mask[cue.end() : stop] = b"\x01" * (stop - cue.end())
+    return bytes(mask)
 
 
 def _holds(text: str, m: Mention) -> bool:

@@ -227,16 +227,15 @@ class Reader:
         yield from self._mentions(source, phrase.mentions, self.item.title, phrase)
         yield from self._quantities(source, quantities)
 
-    def from_description(self, text: str) -> Iterator[AttributeValue]:
+    def from_description(self, text: str, phrase: Phrase) -> Iterator[AttributeValue]:
         """Qualities and numbers of the description; never the kind of thing, nor a brand."""
         source = Source("text", text)
         quantities = find_quantities(text)
         spans = [(q.start, q.end) for q in quantities if q.kind not in ("share", "year")]
         mentions = without_overlap(self.scanner.find(text, correct=False), spans)
-        title = self.item.title[:LONGEST_TITLE]
-        named = frozenset(m.canonical for m in self.scanner.find(title, correct=False) if m.table == "category")
+        named = frozenset(m.canonical for m in phrase.mentions if m.table == "category")
         kept = list(said_of_item(text, mentions, self.category, self.knowledge, named))
-        yield from self._mentions(source, kept, text)
+        yield from self._mentions(source, kept, text, numbers=quantities)
         aged = [q for q in quantities if q.kind != "age" or _AGED.search(q.text)]
         yield from self._quantities(source, list(measured_here(text, aged)))
         brand = next(iter(self._known_brands()), None)
@@ -263,8 +262,11 @@ class Reader:
         mentions: Sequence[Mention],
         text: str,
         phrase: Phrase | None = None,
+        numbers: Sequence[Quantity] | None = None,
     ) -> Iterator[AttributeValue]:
-        shares = [q for q in find_quantities(text) if q.kind == "share"] if "%" in text or "cent" in text else []
+        if numbers is None:
+            numbers = find_quantities(text) if "%" in text or "cent" in text else ()
+        shares = [q for q in numbers if q.kind == "share"]
         hosts = set(phrase.hosts) if phrase else set()
         for m in mentions:
             if m.negated or (m.text.lower() in _PLUGS and self.department in ("electronics", "tools")):
@@ -290,7 +292,8 @@ class Reader:
 
     def _mention(self, m: Mention, source: Source, shares: Sequence[Quantity]) -> AttributeValue:
         value = self._value(m.dimension, m.dimension, m.canonical, source, m.start, m.end)
-        value = replace(value, confidence=value.confidence * m.confidence)
+        if m.confidence < 1:
+            value = replace(value, confidence=value.confidence * m.confidence)
         if m.dimension in ("material", "color"):
             share = next((q for q in shares if q.kind == "share" and q.end <= m.start <= q.end + 4), None)
             share = share or next((q for q in shares if q.kind == "share" and m.end <= q.start <= m.end + 3), None)
@@ -344,10 +347,11 @@ class Reader:
     # -- evidence ----------------------------------------------------------------------------------------------
 
     def _value(self, name: str, dimension: str, value: str, source: Source, start: int, end: int) -> AttributeValue:
-        place = Evidence(source.name, source.text[start:end], start, end, value=value, extractor="given")
-        confidence = _trust(dimension, source)
-        place = replace(place, confidence=confidence)
-        return AttributeValue(name, dimension, value, confidence=confidence, extractor="given", evidence=(place,))
+        sure = _trust(dimension, source)
+        place = Evidence(
+            source.name, source.text[start:end], start, end, value=value, extractor="given", confidence=sure
+        )
+        return AttributeValue(name, dimension, value, confidence=sure, extractor="given", evidence=(place,))
 
 
 def _trust(dimension: str, source: Source) -> float:

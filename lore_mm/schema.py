@@ -96,9 +96,16 @@ class AttributeSchema:
 
     def find(self, dimension: str, value: str) -> AttributeSpec | None:
         """The attribute of that dimension for which `value` is legal (by any of its words), closed lists first."""
-        mine = [s for s in self.specs.values() if s.dimension == dimension]
-        known = [s for s in mine if fold(value) in s.lookup]
-        return next(iter([*known, *(s for s in mine if s.type == "text")]), None)
+        mine, folded = self._by_dimension.get(dimension, ()), fold(value)
+        known = (s for s in mine if folded in s.lookup)
+        return next(known, None) or next((s for s in mine if s.type == "text"), None)
+
+    @cached_property
+    def _by_dimension(self) -> Mapping[str, tuple[AttributeSpec, ...]]:
+        found: dict[str, tuple[AttributeSpec, ...]] = {}
+        for spec in self.specs.values():
+            found[spec.dimension] = (*found.get(spec.dimension, ()), spec)
+        return found
 
     def json_schema(self, names: Sequence[str] | None = None) -> dict[str, Any]:
         """The JSON Schema of a reply that answers these attributes (all unless named), in this order."""
@@ -159,9 +166,11 @@ class Schemas:
         """The same attribute with its legal values filled in from the knowledge table it names."""
         if spec.values_from is None:
             return spec
-        values = _legal_words(spec, category, knowledge)
+        by_category = spec.values_from == "terms"  # a term may be meaningful in some categories only
+        values = _legal_words(spec, category, knowledge) if by_category else {}
         key = (spec.sha, tuple(values), knowledge.sha)
         if key not in self._filled:
+            values = values or _legal_words(spec, category, knowledge)
             self._filled[key] = AttributeSpec.model_validate(spec.model_dump() | {"values": {**values, **spec.values}})
         return self._filled[key]
 

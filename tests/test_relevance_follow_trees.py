@@ -254,3 +254,12 @@ def test_an_unknown_part_number_is_looked_up_as_words():
     assert (leg.relation, leg.found, leg.evidence[0].source) == ("words_all", ("M185",), "text")
     assert leg.evidence[0].start == len("The Logitech ")
     assert follow("Mouse M186", number).relation == "words_none"
+
+
+def test_a_word_that_names_a_kind_and_a_maker_is_met_by_either():
+    want = kind("apple", alternatives=("Apple",))
+    phone = follow("Phone", want, attributes=[attribute("category", "phone"), attribute("brand", "Apple")])
+    assert (phone.relation, phone.found) == ("exact", ("Apple",))
+    assert follow("Apple", want, attributes=[attribute("category", "apple")]).relation == "exact"
+    other = follow("Phone", want, attributes=[attribute("category", "phone"), attribute("brand", "Xiaomi")])
+    assert other.relation == "unrelated"
