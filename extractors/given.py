@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from extractors.context import Phrase, as_reading, read_phrase, without_overlap
 from extractors.lawful import lawful
 from extractors.protocol import Extraction, ExtractorInput
-from extractors.seller import LONGEST_TEXT, LONGEST_TITLE, Reader, Source, fields_of, fields_sha
+from extractors.seller import Reader
+from extractors.sources import LONGEST_TEXT, LONGEST_TITLE, Source, fields_of, fields_sha
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import scanner_for

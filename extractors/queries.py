@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,9 @@ import typer
 
 from extractors.context import Phrase, read_phrase, without_overlap
 from extractors.demands import from_mention, from_need, from_price, from_quantities
+from extractors.hard_types import hard_type
 from extractors.needs import need_by_words
+from extractors.query_view import parse_table
 from lore_mm.console import command_app, for_people, print_json, print_table, run
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.mentions import Mention, Scanner, scanner_for
@@ -30,21 +31,6 @@ __all__ = ["LONGEST", "main", "understand"]
 
 LONGEST = 1000  # characters; a longer text is no query
 
-_QUESTION = re.compile(
-    r"^\s*(?:is|are|does|do|did|can|could|should|will|what|which|who|whose|why|when|where|"
-    r"how (?:many|much|do|does|is|are|to|long|big))\b|\?\s*$",
-    re.IGNORECASE,
-)
-_RELATION = re.compile(
-    r"\b(?:alternatives?|substitutes?|dupes?|instead of|similar to|cheaper than|better than|as good as|vs\.?|versus|"
-    r"look ?alike|equivalent|replacement for|same as)\b",
-    re.IGNORECASE,
-)
-_SOLUTION = re.compile(
-    r"^\s*(?:gifts?|presents?|something|things?|ideas?|what to|how to|stuff)\b.*\b(?:for|to|that)\b"
-    r"|\bhow to\b|\bi (?:need|want) to\b|\b(?:gift|present) ideas?\b",
-    re.IGNORECASE,
-)
 # Words that carry no demand.
 _EMPTY = frozenset(
     "a an the of for with in on and or to by from at as is are be it its this that these those my your our their "
@@ -100,7 +86,7 @@ def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Know
     demands.extend(_unknown(text, demands, phrase, quantities, knowledge))
     demands = _with_implied(_with_head(demands, text), phrase, knowledge)
     demands = [*demands, *_excluded_kinds(demands, scanner, knowledge)]
-    kind = _hard_type(text, demands, phrase, knowledge)
+    kind = hard_type(text, demands, phrase, knowledge)
     return Understanding(query, _corrected(normalized, corrections), tuple(demands), corrections, kind)
 
 
@@ -337,61 +323,6 @@ def _corrected(normalized: str, corrections: Sequence[tuple[str, str]]) -> str:
     return normalized
 
 
-def _hard_type(text: str, demands: Sequence[Demand], phrase: Phrase, knowledge: Knowledge) -> str:
-    """What makes the query hard, by the order of LORE §4: knowledge, then reasoning, then several hard conditions."""
-    kinds = {knowledge.needs[m.canonical].kind for m in phrase.mentions if m.table == "need"}
-    if "substitute" in kinds or _RELATION.search(text):
-        return "entity_relation"
-    if _QUESTION.search(text) and not _SOLUTION.search(text):
-        return "question"
-    if "solution" in kinds or _SOLUTION.search(text):
-        return "solution_seeking"
-    if any(d.polarity < 0 for d in demands):
-        return "negative_constraint"
-    head = demands[0] if demands else None
-    if "jargon" in kinds or (head and head.dimension == "model" and head.canonical is None):
-        return "domain_jargon"
-    if len({d.dimension for d in demands if not d.latent and d.strictness == "hard"}) >= 3:
-        return "multi_attribute"
-    return "other"
-
-
-@lru_cache(maxsize=1)
-def _colours() -> dict[str, str]:
-    return {
-        "category": "bold cyan", "brand": "magenta", "model": "magenta", "color": "yellow", "material": "yellow",
-        "spec": "green", "price": "green", "bundle": "green", "audience": "blue", "season": "blue",
-    }  # fmt: skip
-
-
-def _show(u: Understanding) -> None:
-    """One query as a table: its words with their spans coloured, and what each stands for."""
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Text(u.query.text)
-    for d in u.demands:
-        if d.start is not None and d.end is not None:
-            shown.stylize(("red " if d.polarity < 0 else "") or _colours().get(d.dimension, "white"), d.start, d.end)
-    title = Text.assemble(shown, "  ", (u.error or u.hard_type.replace("_", " "), "dim"))
-    table = Table(title=title, title_justify="left", box=None, header_style="dim")
-    for column in ("", "dimension", "words", "read as", "strictness", "why"):
-        table.add_column(column)
-    for d in u.demands:
-        sign = "−" if d.polarity < 0 else ("●" if d.role == "head" else "+")
-        read = d.canonical or ""
-        if d.number is not None:
-            high = "" if d.number_high is None else f"–{d.number_high:g}"
-            read = f"{read} {d.op.replace('_', ' ')} {d.number:g}{high} {d.unit or ''}".strip()
-        if d.alternatives:
-            read += f" (or {', '.join(d.alternatives)})"
-        words = Text(d.value, style=_colours().get(d.dimension, "white"))
-        table.add_row(
-            sign, Text(d.dimension), words, Text(read), "implied" if d.latent else d.strictness, Text(d.why or "")
-        )
-    print_table(table)
-
-
 def _to_json(u: Understanding) -> dict[str, object]:
     return {
         "query": u.query.text,
@@ -423,7 +354,7 @@ def main(
         batch = [Query(str(n + i), text) for i, text in enumerate(texts[n : n + 1024])]
         for understanding in understand(batch, tables):
             if for_people(json):
-                _show(understanding)
+                print_table(parse_table(understanding))
             else:
                 print_json(_to_json(understanding))
 

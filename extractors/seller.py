@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import replace
 
 from extractors.context import Phrase, as_reading, without_overlap
 from extractors.prose import kin, measured_here, said_of_item
-from lore_mm.fingerprint import sha_of
+from extractors.sources import LONGEST_TITLE, Source
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, scanner_for
 from lore_mm.schema import AttributeSchema, Schemas, load_dimensions
-from lore_mm.text import fold
 from lore_mm.types import AttributeValue, Evidence, Item
 from lore_mm.values import Quantity, find_quantities, format_number, letter_size
 
-__all__ = ["LONGEST_TEXT", "LONGEST_TITLE", "Reader", "Source", "fields_of", "fields_sha"]
+__all__ = ["Reader"]
 
-LONGEST_TITLE, LONGEST_TEXT = 5_000, 20_000  # characters that are read; what comes after is no longer about the item
 # How far a source is believed at best, before the dimension's own order of sources.
 _TRUST = {"given": 0.97, "title": 0.9, "text": 0.65}
 _PLACE = 0.04  # trust lost for each place a source stands lower in the dimension's order
@@ -61,20 +56,6 @@ _DIMENSIONS = (
 )
 # The dimension of a field of the seller's, where it is not its own name.
 _FIELD_DIMENSION = {"age": "audience", "pattern": "style_detail", "condition": "special", "origin": "special"}
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A piece of the seller's text; `field` is the attribute that a field of that name stands for, where known."""
-
-    name: str  # title | text | given.<key>
-    text: str
-    field: str | None = None
-
-    @property
-    def kind(self) -> str:
-        """One of title, text and given."""
-        return self.name.split(".", 1)[0]
 
 
 class Reader:
@@ -378,27 +359,3 @@ def _fits(field: str, q: Quantity) -> bool:
         "frequency": ("frequency",),
     }
     return q.kind in kinds.get(field, ("length",))
-
-
-def fields_of(item: Item) -> Iterator[Source]:
-    """The seller's own fields, one source a value."""
-    for key, values in item.attributes.items():
-        field = _field_names().get(re.sub(r"[\s_-]+", " ", fold(key)).strip())
-        for value in values:
-            if value and value.strip():
-                yield Source(f"given.{key}", value[:LONGEST_TEXT], field)
-
-
-@lru_cache(maxsize=1)
-def _field_table() -> dict[str, list[str]]:
-    return tomllib.loads((Path(__file__).parent / "fields.toml").read_text(encoding="utf-8"))
-
-
-@lru_cache(maxsize=1)
-def _field_names() -> dict[str, str]:
-    return {name: attribute for attribute, names in _field_table().items() for name in names}
-
-
-def fields_sha() -> str:
-    """Identifies the table of field names."""
-    return sha_of(_field_table())
