@@ -173,7 +173,7 @@ def embed_items(
     *,
     embedder: str | Embedder = DEFAULT_EMBEDDER,
     policy: PicturePolicy | None = None,
-    batch_rows: int = 64,
+    batch_rows: int = 256,
     limit: int | None = None,
     retry_failed: bool = False,
     new_run: bool = False,
@@ -195,7 +195,7 @@ def embed_items(
 def main(
     store: StoreAddress = None,
     embedder: Annotated[str, typer.Option(help="The model, by address.")] = DEFAULT_EMBEDDER,
-    batch_rows: BatchRows = 64,
+    batch_rows: BatchRows = 256,
     limit: Limit = None,
     retry_failed: RetryFailed = False,
     new_run: NewRun = False,

@@ -22,18 +22,18 @@ from jobs.item_input import ItemInput, LoadedItem, picture_settings
 from jobs.options import (
     AllowHosts,
     AllowUrls,
-    BatchRows,
     KnowledgeFolder,
     Limit,
+    MaybeBatchRows,
     NewRun,
     RetryFailed,
     Sample,
     StoreAddress,
 )
-from jobs.plan import Counts
+from jobs.plan import Counts, read_runs
 from jobs.spine import run_job
 from lore_mm.config import default_store
-from lore_mm.console import command_app, run
+from lore_mm.console import command_app, run, say
 from lore_mm.errors import InputError, MissingExtraError, nearest
 from lore_mm.fingerprint import sha_of
 from lore_mm.images import PicturePolicy
@@ -47,6 +47,9 @@ from stores.features import FeatureStore, open_store
 __all__ = ["EXTRACTORS", "ExtractItems", "extract_items", "main", "open_extractors"]
 
 EXTRACTORS = ("given", "palette", "zero_shot")
+# Items a commit. Two micro-batches of decoded pictures are held at once, at most 0.8 MB a picture; commits of few rows
+# make many files, which every reader pays for.
+BATCH_ROWS, BATCH_ROWS_TEXT = 256, 4096
 
 
 class ExtractItems(ItemInput):
@@ -161,7 +164,7 @@ def extract_items(
     policy: PicturePolicy | None = None,
     schemas: Sequence[Path] = (),
     knowledge: Sequence[Path] = (),
-    batch_rows: int = 64,
+    batch_rows: int | None = None,
     limit: int | None = None,
     sample: int | None = None,
     retry_failed: bool = False,
@@ -169,16 +172,18 @@ def extract_items(
 ) -> Counts:
     """Extract the attributes of a store's items; see `jobs.spine.run_job` for what is skipped and resumed.
 
-    `schemas` and `knowledge` are folders of the user's own files, laid over the shipped ones.
+    `schemas` and `knowledge` are folders of the user's own files, laid over the shipped ones. `batch_rows`: 256, or
+    4096 where no extractor looks at pictures, unless given.
     """
     known = load_knowledge(tuple(knowledge))
     shapes = load_schemas(tuple(schemas))
     opened = open_extractors(extractors, embedder, known, shapes)
     work = ExtractItems(store, opened, Merger(known, shapes), policy or PicturePolicy())
+    _say_what_goes(store, work)
     return run_job(
         store,
         work,
-        batch_rows=batch_rows,
+        batch_rows=batch_rows or (BATCH_ROWS if work.with_pictures else BATCH_ROWS_TEXT),
         limit=limit,
         sample=sample,
         retry_failed=retry_failed,
@@ -186,12 +191,20 @@ def extract_items(
     )
 
 
+def _say_what_goes(store: FeatureStore, work: ExtractItems) -> None:
+    """Warn where verdicts made by more extractors are about to be replaced; the older rows stay readable."""
+    runs = [run for run in read_runs(store, work.job) if run.finished_at is not None]
+    before = set(runs[-1].plan.settings.get("extractors", ())) if runs else set()
+    if gone := before - set(work.shas):
+        say(f"the verdicts in this store were made with {', '.join(sorted(gone))} too; the new ones will do without")
+
+
 def main(
     catalogue: Annotated[Path | None, typer.Argument(help="A catalogue to ingest first; see `lore ingest`.")] = None,
     store: StoreAddress = None,
     extractors: Annotated[str, typer.Option(help="Which extractors, between commas.")] = ",".join(EXTRACTORS),
     embedder: Annotated[str, typer.Option(help="The model of zero_shot, by address.")] = DEFAULT_EMBEDDER,
-    batch_rows: BatchRows = 64,
+    batch_rows: MaybeBatchRows = None,
     limit: Limit = None,
     sample: Sample = None,
     retry_failed: RetryFailed = False,

@@ -13,6 +13,7 @@ __all__ = [
     "BatchRows",
     "KnowledgeFolder",
     "Limit",
+    "MaybeBatchRows",
     "NewRun",
     "RetryFailed",
     "Sample",
@@ -22,6 +23,12 @@ __all__ = [
 StoreAddress = Annotated[str | None, typer.Option("--store", help="The store; the default one unless given.")]
 KnowledgeFolder = Annotated[Path | None, typer.Option("--knowledge", help="A folder of knowledge tables of your own.")]
 BatchRows = Annotated[int, typer.Option("--batch-rows", min=1, help="Rows a commit: what a crash can cost.")]
+MaybeBatchRows = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-rows", min=1, help="Rows a commit: what a crash can cost. 256, or 4096 without pictures, unless given."
+    ),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N rows.")]
 Sample = Annotated[int | None, typer.Option("--sample", min=1, help="Only N rows, chosen by lot, always the same.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Take those again that failed before.")]

@@ -9,7 +9,7 @@ from PIL import Image
 from extractors.merge import Merger
 from extractors.protocol import Extraction
 from jobs import extract_items as job
-from jobs.extract_items import ExtractItems, open_extractors
+from jobs.extract_items import ExtractItems, extract_items, open_extractors
 from jobs.ingest import ingest_items
 from jobs.item_input import LoadedItem
 from jobs.plan import Counts
@@ -274,3 +274,13 @@ def test_the_command_ingests_first(tmp_path, shop, capsys):
         run(command_app(job.main, "lore extract"), ["--store", str(tmp_path / "nowhere")])
     assert wrong.value.code == 1
     assert "no store at" in capsys.readouterr().err
+
+
+def test_verdicts_that_lose_an_extractor_are_announced(store, capsys):
+    extract_items(store, extractors=["given", "palette"])
+    assert "will do without" not in capsys.readouterr().err
+    extract_items(store, extractors=["given"])
+    said = "the verdicts in this store were made with palette too; the new ones will do without"
+    assert said in capsys.readouterr().err.splitlines()
+    older = store.latest("attributes").collect().filter(extractor="palette")
+    assert older["item_id"].n_unique() > 0
