@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "understand": ("extractors.queries:main", "Read a query into demands."),
     "judge": ("relevance.judge:main", "Judge how relevant items are to queries, and say why."),
     "query": ("stores.query:main", "Fetch features by id, SQL, text or picture."),
+    "online": ("jobs.build_online:main", "Put a snapshot where items are found by id in microseconds."),
     "evaluate": ("jobs.evaluate:main", "Measure a judge against labels, beside baselines."),
     "check": ("jobs.check_labels:main", "Find impossible labels."),
     "report": ("jobs.report:main", "Write a self-contained HTML page of a store."),

@@ -28,7 +28,6 @@ __all__ = [
     "RUNS",
     "TABLES",
     "check_table",
-    "empty_table",
 ]
 
 _TEXT, _NUMBER, _WHEN = pa.string(), pa.float64(), pa.timestamp("us", tz="UTC")
@@ -238,11 +237,6 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "runs": ("run_id", "event"),
     }
 )
-
-
-def empty_table(schema: pa.Schema) -> pa.Table:
-    """A table of that schema with no rows."""
-    return schema.empty_table()
 
 
 def check_table(table: pa.Table | pa.RecordBatch, schema: pa.Schema, where: str) -> None:

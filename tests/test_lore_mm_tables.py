@@ -4,11 +4,11 @@ import pyarrow as pa
 import pytest
 
 from lore_mm.errors import TableError
-from lore_mm.tables import ITEMS, KEYS, LABELS, PAIRS, TABLES, check_table, empty_table
+from lore_mm.tables import ITEMS, KEYS, LABELS, PAIRS, TABLES, check_table
 
 
 def test_a_table_of_the_schema_passes_in_any_order_of_columns():
-    check_table(empty_table(ITEMS), ITEMS, "items")
+    check_table(ITEMS.empty_table(), ITEMS, "items")
     pairs = pa.table({"item_id": ["a"], "query": ["q"], "query_id": ["1"]})
     check_table(pairs, PAIRS, "pairs")
 
