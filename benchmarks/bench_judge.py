@@ -12,9 +12,8 @@ import time
 from pathlib import Path
 
 from extractors.given import Given
-from extractors.queries import understand
-
 from extractors.protocol import ExtractorInput
+from extractors.queries import understand
 from lore_mm.catalogue import read_items, read_queries
 from lore_mm.knowledge import load_knowledge
 from lore_mm.rows import item_from_row

@@ -45,7 +45,6 @@ def main(
     (L3, L4) on pairs that break a demand beyond doubt, such as a price far over the limit that the query states.
     """
     from extractors.queries import understand
-
     from lore_mm.config import default_store
     from lore_mm.knowledge import load_knowledge
     from relevance.check_labels import check_labels
@@ -100,7 +99,6 @@ def _read_items(
 ) -> dict[str, ItemFeatures]:
     """The items of a catalogue with what their sellers say; or the wanted ones of a store, with all features."""
     from extractors.given import Given
-
     from extractors.protocol import ExtractorInput
     from lore_mm.catalogue import read_items
     from lore_mm.rows import item_from_row

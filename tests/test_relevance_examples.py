@@ -5,11 +5,11 @@ path is walked on the real knowledge tables, and the rule must be the one that d
 """
 
 import pytest
-from extractors.given import Given
-from extractors.queries import understand
 
+from extractors.given import Given
 from extractors.merge import merge
 from extractors.protocol import Extraction, ExtractorInput
+from extractors.queries import understand
 from lore_mm.knowledge import load_knowledge
 from lore_mm.schema import load_schemas
 from lore_mm.types import AttributeValue, Evidence, Item, ItemFeatures, Query
