@@ -23,7 +23,7 @@ import typer
 from extractors.given import Given
 from extractors.protocol import ExtractorInput
 from lore_mm.attribute import fold
-from lore_mm.console import command_app, print_json, run
+from lore_mm.console import command_app, print_json, run, say
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.schema import load_schemas
 from lore_mm.types import Item
@@ -133,6 +133,8 @@ def main(
         bench_luma(luma, given)
     if icecat:
         bench_icecat(icecat, given, n, seed)
+    if not (luma or icecat):
+        say("nothing to measure on: name --luma FOLDER or --icecat FILE")
 
 
 if __name__ == "__main__":

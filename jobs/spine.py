@@ -28,11 +28,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.plan import Counts, Plan, make_plan, read_runs, write_event
-from jobs.standing import Standing, hashes, hashes_of, newest, sampled, slices, standing_in
+from jobs.standing import Standing, hashes, hashes_of, newest, sampled, standing_in
 from lore_mm.console import progress, say
 from lore_mm.errors import ConfigError, InputError, MissingExtraError, ModelError, PlanError, StoreError
 from lore_mm.tables import PROVENANCE
 from stores.features import FeatureStore
+from stores.streams import slices
 
 __all__ = ["Broken", "Work", "run_job"]
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from stores.features import FeatureStore
 
-__all__ = ["Standing", "hashes", "newest", "sampled", "slices", "standing_in"]
+__all__ = ["Standing", "hashes", "newest", "sampled", "standing_in"]
 
 Hashes = NDArray[np.uint64]
 _READ_ROWS = 65_536
@@ -123,19 +123,3 @@ def sampled(keys: Iterable[tuple[str, ...]], mask: NDArray[np.bool_], n: int) ->
     chosen = np.zeros(len(mask), np.bool_)
     chosen[candidates[np.argsort(ranks[candidates], kind="stable")[:n]]] = True
     return chosen
-
-
-def slices(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """Re-cut a stream of batches into tables of exactly `rows` rows, the last one shorter."""
-    held: list[pa.RecordBatch] = []
-    n = 0
-    for batch in batches:
-        while n + batch.num_rows >= rows:
-            take = rows - n
-            yield pa.Table.from_batches([*held, batch.slice(0, take)])
-            batch, held, n = batch.slice(take), [], 0
-        if batch.num_rows:
-            held.append(batch)
-            n += batch.num_rows
-    if n:
-        yield pa.Table.from_batches(held)

@@ -79,13 +79,8 @@ def item_from_row(row: Row) -> Item:
     )
 
 
-def evidence_to_row(evidence: Evidence) -> dict[str, Any]:
-    """The evidence struct."""
-    return _flat(evidence)
-
-
 def evidence_from_row(row: Row) -> Evidence:
-    """The reverse of `evidence_to_row`."""
+    """Evidence from its struct."""
     region = row.get("region")
     return Evidence(**{**row, "region": tuple(region) if region else None})
 

@@ -6,7 +6,7 @@ The preference between relations is an order of nearness to the demand, not a le
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lore_mm.types import Demand, Evidence
 from relevance.evidence import Found
@@ -62,8 +62,3 @@ def wanted(demand: Demand) -> tuple[str, ...]:
     if demand.canonical is None:
         return demand.alternatives
     return tuple(dict.fromkeys((demand.canonical, *demand.alternatives)))
-
-
-def relabel(finding: Finding, relation: str, reason: str) -> Finding:
-    """The same evidence under another relation."""
-    return replace(finding, relation=relation, reason=reason)

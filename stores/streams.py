@@ -14,7 +14,7 @@ from pyarrow import dataset, fs
 
 from lore_mm.tables import TABLES
 
-__all__ = ["keep_rows", "rebatch", "stream_files"]
+__all__ = ["keep_rows", "rebatch", "slices", "stream_files"]
 
 
 def stream_files(
@@ -41,23 +41,23 @@ def keep_rows(batches: Iterator[pa.RecordBatch], keep: NDArray[np.int64] | None)
         start += batch.num_rows
 
 
-def rebatch(batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of exactly `rows`, but for the last."""
+def slices(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """Re-cut a stream of batches into tables of exactly `rows` rows, the last one shorter; nothing is copied."""
     held: list[pa.RecordBatch] = []
-    count = 0
+    n = 0
     for batch in batches:
-        while batch.num_rows:
-            part = batch.slice(0, rows - count)
-            batch = batch.slice(part.num_rows)
-            held.append(part)
-            count += part.num_rows
-            if count == rows:
-                yield _joined(held, schema)
-                held, count = [], 0
-    if held:
-        yield _joined(held, schema)
+        while n + batch.num_rows >= rows:
+            take = rows - n
+            yield pa.Table.from_batches([*held, batch.slice(0, take)])
+            batch, held, n = batch.slice(take), [], 0
+        if batch.num_rows:
+            held.append(batch)
+            n += batch.num_rows
+    if n:
+        yield pa.Table.from_batches(held)
 
 
-def _joined(parts: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
-    table = pa.Table.from_batches(parts).cast(schema).combine_chunks()
-    return table.to_batches()[0]
+def rebatch(batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
+    """The same rows, each slice in one piece and of one schema."""
+    for table in slices(batches, rows):
+        yield table.cast(schema).combine_chunks().to_batches()[0]

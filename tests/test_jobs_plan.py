@@ -18,6 +18,7 @@ from jobs.plan import Counts, Plan, changes, read_runs
 from jobs.spine import run_job
 from lore_mm.errors import InputError, ModelError, PlanError, StoreError
 from stores.features import open_store
+from stores.streams import slices
 
 _spec = importlib.util.spec_from_file_location("scripted_job", Path(__file__).with_name("scripted_job.py"))
 scripted_job = importlib.util.module_from_spec(_spec)
@@ -354,7 +355,7 @@ def test_slices_recut_any_stream(sizes, rows):
     total = sum(sizes)
     at = np.cumsum([0, *sizes])
     batches = (pa.RecordBatch.from_pydict({"x": list(range(a, b))}) for a, b in pairwise(at) if b > a)
-    cut = [table.column("x").to_pylist() for table in standing.slices(batches, rows)]
+    cut = [table.column("x").to_pylist() for table in slices(batches, rows)]
     assert cut == [list(range(a, min(a + rows, total))) for a in range(0, total, rows)]
 
 
