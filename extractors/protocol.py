@@ -8,23 +8,37 @@ from typing import Protocol
 
 from PIL.Image import Image
 
+from lore_mm.models.chat import NO_USAGE, Usage
 from lore_mm.types import AttributeValue, Item, RowStatus
 
-__all__ = ["Extraction", "Extractor", "ExtractorInput"]
+__all__ = ["Extraction", "Extractor", "ExtractorInput", "PackLine"]
+
+
+@dataclass(frozen=True, slots=True)
+class PackLine:
+    """A line of text read on a picture: which picture, where on it, and how sure the reader is."""
+
+    text: str
+    picture: int
+    region: tuple[float, float, float, float]  # x0, y0, x1, y1 in shares of width and height
+    confidence: float = 1.0  # in [0, 1]
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractorInput:
-    """One item with its decoded pictures.
+    """One item with its decoded pictures, and what earlier extractors of the cascade made of it.
 
     `category` is the id chosen so far (None before the first extractor that finds one). `pictures[i]` is None where
-    picture i of the item could not be read; `picture_errors[i]` then says why.
+    picture i of the item could not be read; `picture_errors[i]` then says why. `settled` names the attributes that are
+    known surely enough: a costly extractor does not ask for them.
     """
 
     item: Item
     category: str | None = None
     pictures: tuple[Image | None, ...] = ()
     picture_errors: tuple[str | None, ...] = ()
+    settled: frozenset[str] = frozenset()
+    pack: tuple[PackLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +46,18 @@ class Extraction:
     """What one extractor found for one item.
 
     status: ok · failed (it should have worked; `error` says why) · skipped (nothing to work on, such as no picture).
+    `asked` are the attributes a model was asked for and `usage` what that cost; `reply` is the model's last raw answer
+    where it failed, for the person who looks into it.
     """
 
     attributes: tuple[AttributeValue, ...] = ()
     category: str | None = None  # the category it read or worked under
     status: RowStatus = "ok"
     error: str | None = None
+    pack: tuple[PackLine, ...] = ()  # text read on the pictures, for the extractors that follow
+    asked: tuple[str, ...] = ()
+    usage: Usage = NO_USAGE
+    reply: str | None = None
 
 
 class Extractor(Protocol):

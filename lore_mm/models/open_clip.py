@@ -101,7 +101,7 @@ class OpenClipEmbedder:
                 out = forward([rows[i] for i in order[start : start + size]]).float()
                 parts.append(torch.nn.functional.normalize(out, dim=-1).cpu().numpy())
         made = np.concatenate(parts)
-        vectors = np.empty_like(made)
+        vectors: Vectors = np.empty_like(made)
         vectors[np.asarray(order)] = made
         if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4):
             raise ModelError(f"{self.name} made vectors that are not of length 1: its weights are damaged")

@@ -1,6 +1,6 @@
-"""What a model is to the rest of the house. Synchronous outside; batching and threads are the model's own affair.
+"""What an embedder is to the rest of the house. Synchronous outside; batching and threads are the model's own affair.
 
-`Chat`, the other protocol of the design, arrives with the first model that speaks.
+The other protocol, of models that answer, is `lore_mm.models.chat`.
 """
 
 from __future__ import annotations

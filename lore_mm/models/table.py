@@ -62,12 +62,13 @@ class OpenClip(_Part):
 class WeightsEntry(_Part):
     """One entry of the model table."""
 
-    kind: Literal["tower", "embedder"]
+    kind: Literal["tower", "embedder", "language", "chat"]
     about: str
     good_for: str
     licence: str
     memory_mb: int
-    address: str | None = None  # as open_embedder takes it
+    address: str | None = None  # as open_embedder or open_chat takes it
+    prompt: Literal["compact", "full"] = "full"  # which prompt of the VLM extractor it was made for
     needs: tuple[str, ...] = ()  # other entries it is made of
     shipped: str | None = None  # a folder of this package
     files: tuple[WantedFile, ...] = ()
