@@ -23,6 +23,7 @@ __all__ = [
     "JUDGMENTS",
     "KEYS",
     "LABELS",
+    "MAX_REPLY",
     "PAIRS",
     "QUERIES",
     "RUNS",
@@ -30,6 +31,7 @@ __all__ = [
     "check_table",
 ]
 
+MAX_REPLY = 4_000  # characters of a raw reply that are kept
 _TEXT, _NUMBER, _WHEN = pa.string(), pa.float64(), pa.timestamp("us", tz="UTC")
 
 
@@ -77,6 +79,15 @@ ATTRIBUTE = pa.struct(
         _may("extractor", _TEXT),
         _may("evidence", pa.list_(EVIDENCE)),
         _may("error", _TEXT),
+    ]
+)
+USAGE = pa.struct(
+    [
+        _may("calls", pa.int64()),
+        _may("prompt_tokens", pa.int64()),  # those of pictures included
+        _may("completion_tokens", pa.int64()),
+        _may("asked", pa.list_(_TEXT)),  # the attributes a model was asked for
+        _may("settled", pa.list_(_TEXT)),  # those it was not asked for, because earlier extractors had settled them
     ]
 )
 DEMAND = pa.struct(
@@ -148,6 +159,8 @@ ATTRIBUTES = pa.schema(
         _may("attributes", pa.list_(ATTRIBUTE)),
         *_STATUS,
         _may("provenance", PROVENANCE),
+        _may("reply", _TEXT),  # a model's last raw answer, of a failed row, cut to MAX_REPLY characters
+        _may("usage", USAGE),  # of rows whose extractor asks a model
     ]
 )
 EMBEDDINGS = pa.schema(
