@@ -16,3 +16,12 @@ def own_home(tmp_path_factory, monkeypatch):
     """An empty HOME and no LORE_STORE, so that no test reads what a person keeps."""
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.delenv("LORE_STORE", raising=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_vlm_folder(tmp_path_factory):
+    """A tiny random Qwen2.5-VL on disk, made once; see tests/tiny_models.py."""
+    pytest.importorskip("transformers", reason="needs the extra hf")
+    from tests.tiny_models import tiny_vlm
+
+    return tiny_vlm(tmp_path_factory.mktemp("models") / "tiny-qwen2.5-vl")

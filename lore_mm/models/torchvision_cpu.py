@@ -1,4 +1,4 @@
-"""Make a CUDA build of torchvision importable beside a CPU build of torch.
+"""Make CUDA builds of torchvision and its sisters harmless beside a CPU build of torch.
 
 Why: package indexes carry torchvision for Linux as a CUDA build only. Its compiled operators need CUDA's libraries;
 beside torch+cpu they are skipped in silence, and then `import torchvision` itself dies, because it describes the
@@ -7,12 +7,18 @@ it is installed, so all three die with it. The pure-Python part, which is all th
 operator: declaring the two names before torchvision loads is enough for it to load. Calling one of them still fails,
 plainly.
 
+torchaudio and torchcodec, which vLLM brings along, are CUDA builds there too and die with an OSError that neither
+transformers nor vLLM expects. Nothing here needs sound or video, so one that cannot be loaded is made to look as if it
+were not installed, which both know how to live with.
+
 `install()` changes nothing where torch has CUDA, where torchvision is absent, or where its operators are there
 already; call it before importing timm, open_clip or transformers. It knows nothing of any of them.
 """
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,7 +43,11 @@ def install() -> bool:
         return True
     import torch
 
-    if torch.version.cuda is not None or find_spec("torchvision") is None or _declared(torch):
+    if torch.version.cuda is not None:
+        return False
+    for name in ("torchaudio", "torchcodec"):
+        _hide_unless_loadable(name)
+    if find_spec("torchvision") is None or _declared(torch):
         return False
     _load_own_operators(torch)
     if _declared(torch):  # a CPU build of torchvision
@@ -52,6 +62,21 @@ def install() -> bool:
 
 def _declared(torch: Any) -> bool:
     return hasattr(torch.ops.torchvision, "nms")
+
+
+def _hide_unless_loadable(name: str) -> None:
+    if name in sys.modules or find_spec(name) is None:
+        return
+    try:
+        import_module(name)
+    except (ImportError, OSError, RuntimeError):
+        for loaded in [one for one in sys.modules if one.startswith(f"{name}.")]:
+            del sys.modules[loaded]
+        sys.modules[name] = None  # type: ignore[assignment]  # import raises ModuleNotFoundError, find_spec gives None
+        if utils := sys.modules.get("transformers.utils.import_utils"):  # it remembers what it saw when it was imported
+            asked = getattr(utils, f"is_{name}_available", None)
+            if hasattr(asked, "cache_clear"):
+                asked.cache_clear()
 
 
 def _load_own_operators(torch: Any) -> None:
