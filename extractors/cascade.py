@@ -1,7 +1,10 @@
 """All extractors over one micro-batch of items, cheapest first, and the verdict over them.
 
-Category first: the first extractor that finds one sets it for those that follow. Row law by construction: one dict an
-item, one extraction an extractor, whatever breaks. This module knows nothing of files, stores or jobs.
+Category first: the first extractor that finds one sets it for those that follow. Before each extractor the gate says
+what those before it have settled, so that a costly one is asked only for the rest; text read on the pack is handed on.
+Every extraction comes back as its extractor made it, with its own confidences; the gate and the verdict see calibrated
+ones. Row law by construction: one dict an item, one extraction an extractor, whatever breaks. This module knows nothing
+of files, stores or jobs.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from extractors.gate import Gate
 from extractors.merge import Merger
 from extractors.protocol import Extraction, Extractor, ExtractorInput
 from lore_mm.errors import LoreError
@@ -19,29 +23,43 @@ __all__ = ["extract_all"]
 
 
 def extract_all(
-    inputs: Sequence[ExtractorInput], extractors: Sequence[Extractor], merger: Merger | None = None
+    inputs: Sequence[ExtractorInput],
+    extractors: Sequence[Extractor],
+    merger: Merger | None = None,
+    gate: Gate | None = None,
 ) -> list[dict[str, Extraction]]:
     """What each extractor found for each input, by extractor name in the order they ran, and last `merge`.
 
-    `merger` is the shipped knowledge and schemas unless given.
+    `merger` is the shipped knowledge and schemas unless given, `gate` one without a fitted calibration.
 
     Raises:
         LoreError: an engine is dead or missing; one item's failure is an Extraction with status failed instead.
     """
     merger = merger or Merger(load_knowledge(), load_schemas())
+    gate = gate or Gate()
     inputs = list(inputs)
     found: list[dict[str, Extraction]] = [{} for _ in inputs]
+    weighed: list[dict[str, Extraction]] = [{} for _ in inputs]  # with calibrated confidences
     for extractor in extractors:
+        if found and found[0]:
+            inputs = [replace(one, settled=gate.settled(w)) for one, w in zip(inputs, weighed, strict=True)]
         for i, extraction in enumerate(_run(extractor, inputs)):
             found[i][extractor.name] = extraction
-            if extraction.category and not inputs[i].category:
-                inputs[i] = replace(inputs[i], category=extraction.category)
-    for one, extractions in zip(inputs, found, strict=True):
+            weighed[i][extractor.name] = gate.calibrated(extractor.name, extraction)
+            inputs[i] = _handed_on(inputs[i], extraction)
+    for one, extractions, calibrated in zip(inputs, found, weighed, strict=True):
         try:
-            extractions["merge"] = merger.merge(one.item, extractions)
+            extractions["merge"] = merger.merge(one.item, calibrated)
         except Exception as error:
             extractions["merge"] = _failed(one, f"merge: {type(error).__name__}: {error}")
     return found
+
+
+def _handed_on(one: ExtractorInput, extraction: Extraction) -> ExtractorInput:
+    """The input with what those that follow should know: the category, and the text on the pack."""
+    if extraction.category and not one.category:
+        one = replace(one, category=extraction.category)
+    return replace(one, pack=one.pack + extraction.pack) if extraction.pack else one
 
 
 def _run(extractor: Extractor, inputs: Sequence[ExtractorInput]) -> list[Extraction]:
