@@ -25,7 +25,6 @@ from lore_mm.fingerprint import sha_of
 __all__ = ["ANY", "Calibration", "CalibrationEntry", "read_calibration", "write_calibration"]
 
 ANY = "*"  # an extractor's entry for attributes without one of their own
-VERSION = 1
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -75,7 +74,7 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: Literal[1] = VERSION
+    version: Literal[1] = 1
     fitted_on: str = ""  # what the labelled rows were, for a reader
     precision: Share = 0.95
     risk: Share = 0.05
@@ -99,8 +98,7 @@ class Calibration(BaseModel):
         return {(e.extractor, e.attribute): e for e in self.entries}
 
     def apply(self, extractor: str, attribute: str, confidence: float) -> float:
-        """The calibrated confidence, in [0, 1]: by the entry of this attribute, else the extractor's own for any, else
-        what was said."""
+        """The calibrated confidence, in [0, 1]: by the attribute's entry, else the one for any, else what was said."""
         entry = self._by_name.get((extractor, attribute)) or self._by_name.get((extractor, ANY))
         return confidence if entry is None else entry.apply(confidence)
 
@@ -130,9 +128,8 @@ def read_calibration(path: Path) -> Calibration:
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(x) for x in fault["loc"])
-        raise ConfigError(
-            f"{path}: {place + ': ' if place else ''}{fault['msg']}; `lore calibrate` makes one"
-        ) from None
+        what = f"{place}: {fault['msg']}" if place else fault["msg"]
+        raise ConfigError(f"{path}: {what}; `lore calibrate` makes such a file") from None
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:

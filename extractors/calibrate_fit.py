@@ -106,8 +106,10 @@ def _weights(groups: Sequence[object]) -> Floats:
 
 
 def _isotonic(own: Floats, right: Floats, weights: Floats) -> list[tuple[float, float]]:
-    """Centred isotonic regression: each level stands at the mean of its confidences, and rises linearly to the next
-    (Oron and Flournoy, Centered isotonic regression, 2017). So no two confidences inside become one."""
+    """Centred isotonic regression (Oron and Flournoy, Centered isotonic regression, 2017).
+
+    Each level stands at the mean of its confidences and rises linearly to the next, so that no two become one.
+    """
     n = float(weights.sum())
     model = _sklearn("isotonic").IsotonicRegression(y_min=1 / (n + 2), y_max=(n + 1) / (n + 2))
     levels = model.fit_transform(own, right, sample_weight=weights)
@@ -119,15 +121,18 @@ def _isotonic(own: Floats, right: Floats, weights: Floats) -> list[tuple[float, 
 
 
 def _logistic(own: Floats, right: Floats, weights: Floats) -> list[tuple[float, float]]:
-    """Platt's curve over the logit of the confidence, with his targets just inside of 0 and 1 (Probabilistic outputs
-    for support vector machines, 1999, section 2.2). A curve that would fall is level: such confidence tells nothing."""
+    """Platt's curve over the logit of the confidence, with his targets just inside of 0 and 1.
+
+    Probabilistic outputs for support vector machines, 1999, section 2.2. A curve that would fall is level: such a
+    confidence tells nothing.
+    """
     n_right = float((weights * right).sum())
     n_wrong = float(weights.sum()) - n_right
     target = np.where(right > 0, (n_right + 1) / (n_right + 2), 1 / (n_wrong + 2))
     x = _logit(own)
     centre = float(np.average(x, weights=weights))
     model = _sklearn("linear_model").LogisticRegression(C=10.0)
-    # each row once as right and once as wrong, weighted by its target: the soft targets that the library has no word for
+    # each row once as right and once as wrong, weighted by its target: soft targets, which the library does not take
     twice = np.concatenate([x - centre, x - centre])[:, None]
     outcome = np.repeat([1, 0], len(x))
     model.fit(twice, outcome, sample_weight=np.concatenate([weights * target, weights * (1 - target)]))

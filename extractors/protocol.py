@@ -46,9 +46,9 @@ class Extraction:
     """What one extractor found for one item.
 
     status: ok · failed (it should have worked; `error` says why) · skipped (nothing to work on, such as no picture).
-    `asked` are the attributes a model was asked for and `usage` what that cost; `settled` those it would have been asked
-    for, were they not known surely enough already. `reply` is the model's last raw answer where it failed, for the
-    person who looks into it.
+    `asked` are the attributes a model was asked for and `usage` what that cost; `settled` those it would have been
+    asked for, were they not known surely enough already. `reply` is the model's last raw answer where it failed, for
+    the person who looks into it.
     """
 
     attributes: tuple[AttributeValue, ...] = ()
