@@ -40,9 +40,11 @@ def extract_all(
     inputs = list(inputs)
     found: list[dict[str, Extraction]] = [{} for _ in inputs]
     weighed: list[dict[str, Extraction]] = [{} for _ in inputs]  # with calibrated confidences
+    known = [one.settled for one in inputs]  # before any extractor: the caller's
     for extractor in extractors:
         if found and found[0]:
-            inputs = [replace(one, settled=gate.settled(w)) for one, w in zip(inputs, weighed, strict=True)]
+            settled = [before | gate.settled(w) for before, w in zip(known, weighed, strict=True)]
+            inputs = [replace(one, settled=names) for one, names in zip(inputs, settled, strict=True)]
         for i, extraction in enumerate(_run(extractor, inputs)):
             found[i][extractor.name] = extraction
             weighed[i][extractor.name] = gate.calibrated(extractor.name, extraction)
