@@ -23,6 +23,10 @@ __all__ = ["MAX_TEXT", "NOT_APPLICABLE", "NOT_STATED", "AttributeSpec", "check_v
 NOT_STATED, NOT_APPLICABLE = "not_stated", "not_applicable"  # legal answers that are not values
 MAX_TEXT = 200  # characters of a free-text value
 _SHOWN = 12  # legal values listed in an error before "…"
+_LARGEST = 1_000_000_000  # a number decoded under constraint has bounds, or a model that rambles never ends it
+# A text decoded under constraint: one line that needs no escapes. A bounded pattern instead of lengths, because xgrammar
+# takes only one of the two and lets control characters through where it has lengths.
+_ONE_LINE = r'^[^"\\\x00-\x20\x7f][^"\\\x00-\x1f\x7f]{0,47}$'
 
 
 class AttributeSpec(BaseModel):
@@ -72,16 +76,21 @@ class AttributeSpec(BaseModel):
     @property
     def question(self) -> str:
         """The question for a model that sees the item, with its legal answers."""
+        return (
+            f"{self.directed} {NOT_STATED} if neither the words nor the picture tell; "
+            f"{NOT_APPLICABLE} if such a thing has none."
+        )
+
+    @property
+    def directed(self) -> str:
+        """The question and its legal values, for a prompt that explains the silent answers once for all questions."""
         legal = {
             "choice": f"{'One or more of' if self.multi else 'One of'}: {', '.join(self.values)}.",
             "number": f"A number{f' in {self.unit}' if self.unit else ''}.",
             "flag": "yes or no.",
             "text": "In the item's own words, short.",
         }[self.type]
-        return (
-            f"{self.ask} {legal} {NOT_STATED} if neither the words nor the picture tell; "
-            f"{NOT_APPLICABLE} if such a thing has none."
-        )
+        return f"{self.ask} {legal}"
 
     def json_schema(self) -> dict[str, Any]:
         """The JSON Schema of one answer; NOT_STATED and NOT_APPLICABLE are always legal."""
@@ -93,10 +102,10 @@ class AttributeSpec(BaseModel):
                 return {"enum": [*legal, *silent]}
             one = {"enum": legal}
         elif self.type == "number":
-            bounds = {"minimum": self.minimum, "maximum": self.maximum}
-            one = {"type": "number"} | {k: v for k, v in bounds.items() if v is not None}
+            low = -_LARGEST if self.minimum is None else self.minimum
+            one = {"type": "number", "minimum": low, "maximum": _LARGEST if self.maximum is None else self.maximum}
         else:
-            one = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
+            one = {"type": "string", "pattern": _ONE_LINE}
         if self.multi:
             one = {"type": "array", "items": one, "minItems": 1, "maxItems": 8}
         return {"anyOf": [one, {"enum": silent}]}
