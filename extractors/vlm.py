@@ -1,0 +1,352 @@
+"""A vision-language model as an extractor: what it sees and reads of an item, as answers to directed questions.
+
+First what kind of thing it is, where that is not settled; then the attributes such a thing has, those that are settled
+left out, a few to a request. All requests of a round go to the engine at once. A prompt that lists legal answers would
+have to list some nine hundred kinds, so the kind is found in two steps there, the top of the tree and then what lies
+below; a prompt that lists none leaves the whole list to the decoder.
+
+Every answer is held against the schema's list, its words are looked for in the item (`extractors.vlm_evidence`), and
+its likelihood is the confidence, after calibration where one was fitted. This module knows no backend: see `open_vlm`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL.Image import Image
+
+from extractors.protocol import Extraction, ExtractorInput
+from extractors.vlm_ask import Asker, shown_pictures
+from extractors.vlm_evidence import Witness
+from extractors.vlm_read import Reading, ReplyError, parse_reply, read_answer
+from lore_mm.attribute import AttributeSpec
+from lore_mm.errors import ConfigError
+from lore_mm.fingerprint import sha_of
+from lore_mm.knowledge import Knowledge
+from lore_mm.models import Chat, ChatReply, open_chat
+from lore_mm.models.chat import NO_USAGE, Usage
+from lore_mm.models.table import load_table
+from lore_mm.schema import AttributeSchema, Schemas
+from lore_mm.types import AttributeValue, Evidence
+
+__all__ = ["Calibrator", "Vlm", "open_vlm", "prompt_of"]
+
+_VERSION = "1"
+_CATEGORY = "category"
+_RECORDS = ("price", "store")  # the seller's record says, and nobody can see
+_UNFOUNDED = 0.5  # share of confidence left to an answer that no word states where there is no picture either
+_LONGEST_KEPT = 4_000  # characters of a failed reply
+
+
+class Calibrator(Protocol):
+    """Turns a likelihood into a probability of being right, as fitted on labelled rows."""
+
+    @property
+    def sha(self) -> str:
+        """Identifies what was fitted."""
+        ...
+
+    def apply(self, extractor: str, attribute: str, confidence: float) -> float:
+        """The calibrated confidence, in [0, 1]."""
+        ...
+
+
+@dataclass(slots=True)
+class _Work:
+    """One input on its way: what the model is shown, and what came of it so far."""
+
+    one: ExtractorInput
+    places: tuple[int, ...]
+    pictures: tuple[Image, ...]
+    witness: Witness
+    category: str | None
+    share: float = 1.0  # the likelihood of the top of the tree, where the kind is found in two steps
+    found: dict[str, list[AttributeValue]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    usage: Usage = NO_USAGE
+    errors: list[str] = field(default_factory=list)
+    reply: str | None = None
+
+
+class Vlm:
+    """The extractor; without pictures it works on the words alone.
+
+    `prompt`: "full", "compact", or a template of the user's own. `fields`: ask for these attributes only. Of each item
+    at most `max_pictures` are shown, their longer side at most `picture_side` pixels. `ask_category=False` takes the
+    category as it comes. `calibration` is identity unless given.
+
+    Raises:
+        ConfigError: the prompt is wrong, or a field is in no schema.
+    """
+
+    name = "vlm"
+    needs_pictures = True
+
+    def __init__(
+        self,
+        chat: Chat,
+        schemas: Schemas,
+        knowledge: Knowledge,
+        *,
+        prompt: str | Path = "full",
+        fields: Sequence[str] | None = None,
+        fields_per_request: int = 8,
+        max_pictures: int = 4,
+        picture_side: int = 1024,
+        ask_category: bool = True,
+        calibration: Calibrator | None = None,
+    ) -> None:
+        self.chat, self.schemas, self.knowledge = chat, schemas, knowledge
+        self.asker = Asker.of(prompt, fields_per_request)
+        self.fields = None if fields is None else frozenset(fields)
+        self.max_pictures, self.picture_side = max_pictures, picture_side
+        self.ask_category, self.calibration = ask_category, calibration
+        known = {name for schema in schemas.departments.values() for name in schema.specs}
+        if unknown := sorted((self.fields or frozenset()) - known):
+            raise ConfigError(f"no schema has an attribute {unknown[0]!r}; there are: {', '.join(sorted(known))}")
+        self._kinds: dict[str | None, AttributeSpec] = {}
+        self._replies: dict[tuple[str, ...], dict[str, Any]] = {}  # shas of attributes → the JSON Schema of a reply
+
+    @cached_property
+    def sha(self) -> str:
+        """Identifies model, prompt, schemas, knowledge, calibration and settings."""
+        settings = [
+            _VERSION,
+            sorted(self.fields) if self.fields is not None else None,
+            self.asker.fields_per_request,
+            self.max_pictures,
+            self.picture_side,
+            self.ask_category,
+        ]
+        calibrated = self.calibration.sha if self.calibration else None
+        return sha_of(
+            [settings, self.chat.sha, self.asker.prompt.sha, self.schemas.sha, self.knowledge.sha, calibrated]
+        )
+
+    def extract(self, inputs: Sequence[ExtractorInput]) -> list[Extraction]:
+        """Ask about each item; len(result) == len(inputs). What failed of one item is said there.
+
+        Raises:
+            ModelError: the engine is dead and did not come back.
+        """
+        todo = {i: self._begin(one) for i, one in enumerate(inputs) if _has_something(one)}
+        self._ask_categories([work for work in todo.values() if self._wants_category(work.one)])
+        self._ask_fields(list(todo.values()))
+        return [
+            _extraction(todo[i]) if i in todo else Extraction((), one.category, "skipped", "nothing to read")
+            for i, one in enumerate(inputs)
+        ]
+
+    def _begin(self, one: ExtractorInput) -> _Work:
+        places, pictures = shown_pictures(one, self.max_pictures, self.picture_side)
+        return _Work(one, places, pictures, Witness(one, places, self.knowledge), one.category)
+
+    # -- the kind of thing ---------------------------------------------------------------------------------------------
+
+    def _wants_category(self, one: ExtractorInput) -> bool:
+        if not self.ask_category or _CATEGORY in one.settled:
+            return False
+        return one.category is None or self.fields is None or _CATEGORY in self.fields
+
+    def _ask_categories(self, works: Sequence[_Work]) -> None:
+        """Find the kinds, in one step or two; without a legal answer a category stays as it came."""
+        spec = self._kind_spec(None)
+        if spec is None or not works:
+            return
+        for work in works:
+            work.asked.append(_CATEGORY)
+        self._round([(work, (spec,), "product") for work in works])
+        if self.asker.lists_answers:
+            below = [(work, narrow) for work in works if (narrow := self._narrowed(work)) is not None]
+            tops = [work.found[_CATEGORY] for work, _ in below]
+            self._round([(work, (narrow,), "product") for work, narrow in below])
+            for (work, _), top in zip(below, tops, strict=True):
+                if work.found[_CATEGORY][0].status != "value":
+                    work.found[_CATEGORY] = top  # it is one of these, and no more was told
+        for work in works:
+            work.category = next((v.value for v in work.found.get(_CATEGORY, ()) if v.value), work.one.category)
+
+    def _kind_spec(self, root: str | None) -> AttributeSpec | None:
+        """The question for the kind: among those below a root, or the roots, or all where nothing is listed."""
+        if root not in self._kinds:
+            spec = self.schemas.for_category(None, self.knowledge).specs.get(_CATEGORY)
+            if spec is None:
+                return None
+            if self.asker.lists_answers:
+                knowledge = self.knowledge
+                values = {
+                    kind: words
+                    for kind, words in spec.values.items()
+                    if (knowledge.is_a(kind, root) if root else not knowledge.ancestors(kind))
+                }
+                spec = spec.model_copy(update={"values": values})
+            self._kinds[root] = AttributeSpec.model_validate(spec.model_dump())
+        return self._kinds[root]
+
+    def _narrowed(self, work: _Work) -> AttributeSpec | None:
+        """The question among the kinds below the root that was found, or None where there is nothing below."""
+        root = next((v.value for v in work.found.get(_CATEGORY, ()) if v.value), None)
+        spec = self._kind_spec(root) if root else None
+        return spec if spec is not None and len(spec.values) > 1 else None
+
+    # -- its attributes ------------------------------------------------------------------------------------------------
+
+    def _ask_fields(self, works: Iterable[_Work]) -> None:
+        asks: list[tuple[_Work, tuple[AttributeSpec, ...], str]] = []
+        for work in works:
+            schema = self.schemas.for_category(work.category, self.knowledge)
+            specs = self._unsettled(schema, work.one)
+            work.asked += [spec.name for spec in specs]
+            asks += [(work, part, schema.thing) for part in self.asker.parts(specs)]
+        self._round(asks)
+
+    def _unsettled(self, schema: AttributeSchema, one: ExtractorInput) -> list[AttributeSpec]:
+        return [
+            spec
+            for name, spec in schema.specs.items()
+            if name not in (_CATEGORY, *_RECORDS)
+            and name not in one.settled
+            and (self.fields is None or name in self.fields)
+        ]
+
+    # -- one round -----------------------------------------------------------------------------------------------------
+
+    def _round(self, asks: Sequence[tuple[_Work, tuple[AttributeSpec, ...], str]]) -> None:
+        """One call of the engine for all these requests, and their answers read into the works."""
+        if not asks:
+            return
+        requests = [
+            self.asker.request(work.one, work.pictures, specs, thing, self._reply_schema(specs))
+            for work, specs, thing in asks
+        ]
+        replies = self.chat.generate(requests)
+        if len(replies) != len(requests):
+            fault = f"{self.chat.name} gave {len(replies)} replies for {len(requests)} requests"
+            replies = [ChatReply(finish="error", error=fault) for _ in requests]
+        for (work, specs, _), reply in zip(asks, replies, strict=True):
+            work.usage += reply.usage
+            self._take(work, specs, reply)
+
+    def _reply_schema(self, specs: Sequence[AttributeSpec]) -> dict[str, Any]:
+        """The same object for the same attributes, so that an engine compiles it once."""
+        key = tuple(spec.sha for spec in specs)
+        if key not in self._replies:
+            schema = AttributeSchema("reply", "1", {spec.name: spec for spec in specs})
+            self._replies[key] = schema.json_schema()
+        return self._replies[key]
+
+    def _take(self, work: _Work, specs: Sequence[AttributeSpec], reply: ChatReply) -> None:
+        """Read one reply; one that cannot be read fails the attributes it was to answer, and is kept."""
+        try:
+            if reply.error:
+                raise ReplyError(reply.error)
+            parsed = parse_reply(reply)
+        except ReplyError as error:
+            fault = str(error)
+            work.errors.append(fault)
+            work.reply = _kept(reply.text) or work.reply
+            for spec in specs:
+                work.found[spec.name] = [_attribute(spec, Reading("failed", confidence=0.0, error=fault))]
+            return
+        for spec in specs:
+            readings = read_answer(spec, parsed)
+            if any(reading.status == "failed" for reading in readings):
+                work.reply = _kept(reply.text)
+            work.found[spec.name] = [self._witnessed(work, spec, reading) for reading in readings]
+
+    def _witnessed(self, work: _Work, spec: AttributeSpec, reading: Reading) -> AttributeValue:
+        """The value with its evidence and its calibrated confidence."""
+        sure = reading.confidence
+        if spec.name == _CATEGORY:  # the steps together
+            sure, work.share = sure * work.share, sure
+        if self.calibration is not None and reading.status != "failed":
+            sure = min(max(self.calibration.apply(self.name, spec.name, sure), 0.0), 1.0)
+        value = _attribute(spec, reading, sure)
+        if reading.status != "value":
+            return value
+        evidence = work.witness.evidence(value, spec)
+        if not evidence:  # inferred from the words as a whole
+            sure *= _UNFOUNDED
+            evidence = (Evidence("text", value=value.value, extractor=self.name, confidence=sure),)
+        return _attribute(spec, reading, sure, evidence)
+
+
+def open_vlm(
+    address: str,
+    schemas: Schemas,
+    knowledge: Knowledge,
+    *,
+    options: Mapping[str, Any] | None = None,
+    opener: Callable[..., Chat] = open_chat,
+    **settings: Any,
+) -> Vlm:
+    """The extractor over the model at an address; `options` are the backend's, `settings` those of `Vlm`.
+
+    The prompt is the one the model table names for the model, "full" for a model that is not in it, unless given.
+
+    Raises:
+        ModelError, MissingExtraError: the model cannot be opened.
+        ConfigError: the prompt is wrong, or a field is in no schema.
+    """
+    settings.setdefault("prompt", prompt_of(address))
+    chat = opener(address, **(options or {}))
+    try:
+        return Vlm(chat, schemas, knowledge, **settings)
+    except Exception:
+        chat.close()
+        raise
+
+
+def prompt_of(address: str) -> str:
+    """The shipped prompt that the model at an address was made for."""
+    name = address.rpartition("#")[2] if "#" in address else address.partition(":")[2]
+    table = load_table()
+    entry = table.get(name) or next((e for e in table.values() if e.hub and e.hub.repository == name), None)
+    return entry.prompt if entry else "full"
+
+
+def _has_something(one: ExtractorInput) -> bool:
+    item = one.item
+    return bool(item.title.strip() or item.description.strip() or item.attributes or any(one.pictures))
+
+
+def _attribute(
+    spec: AttributeSpec, reading: Reading, confidence: float = 0.0, evidence: tuple[Evidence, ...] = ()
+) -> AttributeValue:
+    return AttributeValue(
+        name=spec.name,
+        dimension=spec.dimension,
+        value=reading.value,
+        status=reading.status,
+        number=reading.number,
+        unit=reading.unit,
+        kind=spec.kind,
+        confidence=confidence,
+        extractor=Vlm.name,
+        evidence=evidence,
+        error=reading.error,
+    )
+
+
+def _extraction(work: _Work) -> Extraction:
+    """Failed where a request failed, with each reason once; what the others told is kept."""
+    values = tuple(value for name in work.asked for value in work.found.get(name, ()))
+    errors = "; ".join(dict.fromkeys(work.errors))
+    return Extraction(
+        values,
+        work.category,
+        "failed" if errors else "ok",
+        errors or None,
+        asked=tuple(work.asked),
+        usage=work.usage,
+        reply=work.reply,
+    )
+
+
+def _kept(text: str) -> str | None:
+    """A raw reply as it can be stored: of bounded length, and without halves of characters."""
+    return text[:_LONGEST_KEPT].encode("utf-8", "replace").decode("utf-8") or None
