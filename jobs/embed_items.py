@@ -40,7 +40,7 @@ _READ_ROWS = 8192
 
 
 class EmbedItems(ItemInput):
-    """An embedder over micro-batches of items (see `jobs.spine.Work`)."""
+    """An embedder over micro-batches of items (see `jobs.work.Work`)."""
 
     job, table = "embed_items", "embeddings"
 

@@ -29,7 +29,7 @@ __all__ = ["ingest_items", "ingest_labels", "ingest_queries", "main"]
 
 
 class _Ingest:
-    """A catalogue's rows into ITEMS, as they are (see `jobs.spine.Work`)."""
+    """A catalogue's rows into ITEMS, as they are (see `jobs.work.Work`)."""
 
     job, table = "ingest", "items"
     reads: tuple[str, ...] = ()

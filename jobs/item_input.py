@@ -55,7 +55,7 @@ def picture_settings(policy: PicturePolicy) -> dict[str, Any]:
 
 
 class ItemInput:
-    """The reading half of a job over ITEMS (see `jobs.spine.Work`)."""
+    """The reading half of a job over ITEMS (see `jobs.work.Work`)."""
 
     reads: tuple[str, ...] = ("items",)
     key: tuple[str, ...] = ("item_id",)

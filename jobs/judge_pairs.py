@@ -48,7 +48,7 @@ class _Pair:
 
 
 class JudgePairs:
-    """The judge over micro-batches of pairs (see `jobs.spine.Work`)."""
+    """The judge over micro-batches of pairs (see `jobs.work.Work`)."""
 
     table = "judgments"
     reads: tuple[str, ...] = ("items", "attributes", "demands")

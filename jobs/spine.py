@@ -10,17 +10,24 @@ slice it covers as the version of its application transaction. So after a kill a
 behind the last committed slice: no row lost, none doubled, at most one micro-batch made again. Slices are fixed by
 position, not by what was skipped: a picture that changes under a half-done run can never shift a row out of its slice.
 
-Memory: two micro-batches (the one in work and the one being loaded) and about 35 bytes a row of input and output,
-whatever the rows hold. This module knows nothing of pictures, models or what rows mean.
+With `in_flight` above 1 so many micro-batches are in `process` at once, in threads, so that an engine which batches
+requests itself has the next ones in its queue while the last of a micro-batch end. They are committed in their order,
+one after the other; a kill then costs at most as many micro-batches as were in flight.
+
+Memory: the micro-batches in flight, the one being loaded, and about 35 bytes a row of input and output, whatever the
+rows hold. This module knows nothing of pictures, models or what rows mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,59 +36,16 @@ from numpy.typing import NDArray
 
 from jobs.plan import Counts, Plan, make_plan, read_runs, write_event
 from jobs.standing import Standing, hashes, hashes_of, newest, sampled, standing_in
+from jobs.work import Work, input_shas, load_rows, make_rows, verdicts
 from lore_mm.console import progress, say
-from lore_mm.errors import ConfigError, InputError, MissingExtraError, ModelError, PlanError, StoreError
+from lore_mm.errors import InputError, StoreError
 from lore_mm.tables import PROVENANCE
 from stores.features import FeatureStore
 from stores.streams import slices
 
-__all__ = ["Broken", "Work", "run_job"]
+__all__ = ["run_job"]
 
-_STOPS_THE_JOB = (StoreError, ModelError, ConfigError, MissingExtraError, PlanError)
 _KEY_ROWS = 65_536
-
-
-class Work(Protocol):
-    """What one kind of job does with rows. Everything about order, commits and failures is the spine's.
-
-    `verdict` (column → value) names the output rows that stand for their input row, where a job writes several for
-    one; empty where each does. The key columns are text, and have the same names in input and output.
-    """
-
-    job: str
-    table: str  # the table it writes
-    reads: tuple[str, ...]  # the tables it reads; the plan pins their versions
-    key: tuple[str, ...]
-    verdict: Mapping[str, str]
-    settings: Mapping[str, Any]  # JSON-able; a run in progress may not change them
-    settings_sha: str  # of the part of the settings that makes an output row stale
-
-    def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
-        """The input in a stable order at these versions; older rows of a key stand before newer ones."""
-        ...
-
-    def input_shas(self, rows: pa.Table) -> list[str]:
-        """What each row would be made from now; cheaper than loading it."""
-        ...
-
-    def load(self, rows: pa.Table) -> tuple[list[str], list[Any]]:
-        """The input shas of rows and what `process` needs of each (decoded pictures); runs beside `process`."""
-        ...
-
-    def process(self, rows: pa.Table, loaded: list[Any]) -> pa.Table:
-        """Output rows for input rows. Provenance may be null but for the maker: the spine fills it in."""
-        ...
-
-    def failed(self, rows: pa.Table, error: str) -> pa.Table:
-        """Output rows, status failed, for rows that `load` or `process` could not bear."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """In the place of a loaded row: why it could not be loaded."""
-
-    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +66,16 @@ def run_job(
     sample: int | None = None,
     retry_failed: bool = False,
     new_run: bool = False,
+    in_flight: int = 1,
+    note: Callable[[], str] | None = None,
 ) -> Counts:
     """Run a job to its end, or the rest of it where it was interrupted. Says on stderr what came of it.
 
     `limit` takes the first rows of the input, `sample` a fixed random choice. A row that stands in the output, made
     from the same content with the same settings, is skipped; one that failed is made again only with `retry_failed`.
     Where nothing is to be done nothing is written. `new_run` gives an unfinished run up and starts another.
+    `in_flight` micro-batches are in `process` at once, which is no part of the plan. `note` gives a few words on how it
+    goes, shown beside the progress.
 
     Raises:
         PlanError: an unfinished run had other settings; the text names what changed.
@@ -119,7 +87,7 @@ def run_job(
     settings = {**work.settings, **scope}
     while True:
         plan, resumed = make_plan(store, work.job, work.table, work.reads, settings, new_run=new_run)
-        counts = _carry_out(store, work, plan, resumed)
+        counts = _carry_out(store, work, plan, resumed, in_flight, note)
         _report(store, work, counts)
         moved_on = [name for name, version in plan.inputs.items() if store.version(name) != version]
         if not (resumed and moved_on):
@@ -141,37 +109,70 @@ def _report(store: FeatureStore, work: Work, counts: Counts) -> None:
     say(line)
 
 
-def _carry_out(store: FeatureStore, work: Work, plan: Plan, resumed: bool) -> Counts:
+def _carry_out(
+    store: FeatureStore, work: Work, plan: Plan, resumed: bool, in_flight: int, note: Callable[[], str] | None
+) -> Counts:
     standing = standing_in(store, work.table, work.key, work.verdict, plan.base)
     wanted = _wanted(work, plan)
     done = store.last_transaction(work.table, plan.app_id) if resumed else None
     counts = Counts()
-    with progress(work.job, int(wanted.sum())) as advance, ThreadPoolExecutor(1, "load") as beside:
+    with progress(work.job, int(wanted.sum()), note) as advance:
         cut = _cut(work, plan, wanted)
         if resumed:
             write_event(store, plan, "resumed")
             counts = _count_committed(store, work, plan, standing, cut, -1 if done is None else done)
             advance(counts.n_in)
-        feed = _micro_batches(work, plan, standing, cut)
-        coming = beside.submit(next, feed, None)
         started = resumed
-        while (batch := coming.result()) is not None:
-            coming = beside.submit(next, feed, None)
-            if batch.rows.num_rows:
-                if not started:
-                    write_event(store, plan, "started")
-                    started = True
-                made = _make(work, batch.rows, batch.loaded)
-                made = _stamp(work, plan, made, batch, standing.made_at)
-                store.append(work.table, made, transaction=(plan.app_id, batch.last_slice))
-                counts += _count(work, made)
-            counts += batch.skipped
-            advance(batch.skipped.n_in)
+        with closing(_in_work(work, _micro_batches(work, plan, standing, cut), in_flight)) as batches:
+            for batch, make in batches:
+                if batch.rows.num_rows:
+                    if not started:
+                        write_event(store, plan, "started")
+                        started = True
+                    made = _stamp(work, plan, make(), batch, standing.made_at)
+                    store.append(work.table, made, transaction=(plan.app_id, batch.last_slice))
+                    counts += _count(work, made)
+                counts += batch.skipped
+                advance(batch.skipped.n_in)
     if not counts.add_up or counts.n_in != int(wanted.sum()):
         raise StoreError(f"{plan.run_id}: the counts do not add up: {counts} for {int(wanted.sum())} rows of input")
     if started:
         write_event(store, plan, "finished", counts)
     return counts
+
+
+def _in_work(
+    work: Work, feed: Iterator[_MicroBatch], in_flight: int
+) -> Generator[tuple[_MicroBatch, Callable[[], pa.Table]]]:
+    """Micro-batches in order, each with a function that gives what was made of it, waiting where it must.
+
+    `in_flight` of them are at work, less the one whose rows the caller is committing; the next one is loaded beside.
+    """
+    window: deque[tuple[_MicroBatch, Callable[[], pa.Table]]] = deque()
+    with _threads(1, "load") as beside, _threads(in_flight, "work") as workers:
+        coming: Future[_MicroBatch | None] | None = beside.submit(next, feed, None)
+        while coming or window:
+            while coming and len(window) < in_flight:
+                batch = coming.result()
+                coming = beside.submit(next, feed, None) if batch else None
+                if batch:
+                    make = partial(make_rows, work, batch.rows, batch.loaded)
+                    begun = in_flight > 1 and batch.rows.num_rows > 0
+                    window.append((batch, workers.submit(make).result if begun else make))
+            if window:
+                yield window.popleft()
+
+
+@contextmanager
+def _threads(n: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads, waited for at the end; but not where an exception ends the block, as all is in vain then."""
+    pool = ThreadPoolExecutor(n, name)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def _wanted(work: Work, plan: Plan) -> NDArray[np.bool_]:
@@ -242,7 +243,7 @@ def _micro_batches(
         if not n:
             return _MicroBatch(pa.table({}), [], [], last, skipped)
         rows = pa.concat_tables(held)
-        shas, payload = _load(work, rows)
+        shas, payload = load_rows(work, rows)
         return _MicroBatch(rows, shas, payload, last, skipped)
 
     for number, rows in cut:
@@ -273,81 +274,12 @@ def _skippable(work: Work, standing: Standing, rows: pa.Table, retry_failed: boo
         skip[skip] = standing.ok[at[skip]]
     if skip.any():
         likely = rows.filter(pa.array(skip))
-        skip[skip] = hashes_of(_input_shas(work, likely)) == standing.inputs[at[skip]]
+        skip[skip] = hashes_of(input_shas(work, likely)) == standing.inputs[at[skip]]
     return skip, int((~standing.ok[at[skip]]).sum())
 
 
-def _input_shas(work: Work, rows: pa.Table) -> list[str]:
-    try:
-        return work.input_shas(rows)
-    except _STOPS_THE_JOB:
-        raise
-    except Exception:
-        if rows.num_rows == 1:
-            return [""]  # as `_load` names what cannot be read
-        half = rows.num_rows // 2
-        return _input_shas(work, rows.slice(0, half)) + _input_shas(work, rows.slice(half))
-
-
-def _load(work: Work, rows: pa.Table) -> tuple[list[str], list[Any]]:
-    """`work.load`, halved on an exception until the row that raised it stands alone, as Broken."""
-    try:
-        return work.load(rows)
-    except _STOPS_THE_JOB:
-        raise
-    except Exception as error:
-        if rows.num_rows == 1:
-            return [""], [Broken(_reason(error))]
-        half = rows.num_rows // 2
-        (shas, payload), (more_shas, more_payload) = _load(work, rows.slice(0, half)), _load(work, rows.slice(half))
-        return shas + more_shas, payload + more_payload
-
-
-def _make(work: Work, rows: pa.Table, loaded: list[Any]) -> pa.Table:
-    """`work.process`, halved on an exception until the row that raised it stands alone, as failed."""
-    broken = next((one for one in loaded if isinstance(one, Broken)), None)
-    try:
-        if broken is None:
-            made = work.process(rows, loaded)
-            _check_law(work, rows, made)
-            return made
-        reason = broken.error
-    except _STOPS_THE_JOB:
-        raise
-    except Exception as error:
-        reason = _reason(error)
-    if rows.num_rows == 1:
-        made = work.failed(rows, reason)
-        _check_law(work, rows, made)
-        return made
-    half = rows.num_rows // 2
-    return pa.concat_tables(
-        [_make(work, rows.slice(0, half), loaded[:half]), _make(work, rows.slice(half), loaded[half:])]
-    )
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
-
-
-def _verdicts(work: Work, made: pa.Table) -> pa.Table:
-    for column, value in work.verdict.items():
-        made = made.filter(pc.equal(made.column(column), pa.scalar(value)))
-    return made
-
-
-def _check_law(work: Work, rows: pa.Table, made: pa.Table) -> None:
-    """The row law: as many verdicts as rows, in the same order, with the same keys, each ok or failed."""
-    verdicts = _verdicts(work, made)
-    for name in work.key:
-        if verdicts.column(name).to_pylist() != rows.column(name).to_pylist():
-            raise RuntimeError(f"{work.job} broke the row law: {verdicts.num_rows} results for {rows.num_rows} rows")
-    if strange := {str(status) for status in verdicts.column("status").to_pylist()} - {"ok", "failed"}:
-        raise RuntimeError(f"{work.job} gave a row the status {sorted(strange)}; legal: ok, failed")
-
-
 def _count(work: Work, made: pa.Table) -> Counts:
-    status = _verdicts(work, made).column("status")
+    status = verdicts(work, made).column("status")
     n_ok = status.to_pylist().count("ok")
     return Counts(0, n_ok, len(status) - n_ok)
 

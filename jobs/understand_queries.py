@@ -25,7 +25,7 @@ __all__ = ["UnderstandQueries", "main", "understand_queries"]
 
 
 class UnderstandQueries:
-    """The knowledge tables over micro-batches of queries (see `jobs.spine.Work`)."""
+    """The knowledge tables over micro-batches of queries (see `jobs.work.Work`)."""
 
     job, table = "understand_queries", "demands"
     reads: tuple[str, ...] = ("queries",)

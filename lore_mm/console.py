@@ -69,9 +69,10 @@ def _json_default(value: object) -> object:
 
 
 @contextmanager
-def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def progress(label: str, total: int | None, note: Callable[[], str] | None = None) -> Iterator[Callable[[int], None]]:
     """A bar on stderr for work of `total` rows; yields a function to call with each number of rows done.
 
+    It tells the time left and the rows a second, and what `note` gives: a few words on how it goes.
     Off a terminal it prints a JSON line at most every ten seconds instead, so that a log stays readable.
     """
     if sys.stderr.isatty():
@@ -81,10 +82,18 @@ def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=_talk) as bar:
-            task = bar.add_task(label, total=total)
-            yield lambda n: bar.advance(task, n)
+            task = bar.add_task(label, total=total, rate="", note="")
+
+            def advance_bar(n: int) -> None:
+                bar.advance(task, n)
+                speed = bar.tasks[0].speed
+                bar.update(task, rate=f"{speed:,.3g}/s" if speed else "", note=note() if note else "")
+
+            yield advance_bar
         return
     done, spoke = 0, time.monotonic()
 
@@ -93,7 +102,8 @@ def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
         done += n
         if time.monotonic() - spoke >= 10:
             spoke = time.monotonic()
-            sys.stderr.write(json.dumps({"job": label, "done": done, "total": total}) + "\n")
+            said = {"note": note()} if note else {}
+            sys.stderr.write(json.dumps({"job": label, "done": done, "total": total, **said}) + "\n")
 
     yield advance
 

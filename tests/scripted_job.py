@@ -1,6 +1,6 @@
 """A job without a model, for the tests of the spine, and a command that kills itself at a named instant.
 
-    python scripted_job.py STORE LOG INSTANT NUMBER
+    python scripted_job.py STORE LOG INSTANT NUMBER IN_FLIGHT
 
 INSTANT: never · process (as the NUMBERth micro-batch is worked on) · files (its data files are written, not its commit)
 · committed (its commit stands, nobody was told) · start (before the started row) · finish (before the finished row).
@@ -86,7 +86,7 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(address, log, instant, number):
+def main(address, log, instant, number, in_flight):
     store = open_store(address)
     work = ScriptedWork(store, log=Path(log))
     commits = 0
@@ -115,8 +115,8 @@ def main(address, log, instant, number):
         return made
 
     stores.features._write, spine.write_event, work.process = deadly_write, deadly_event, deadly_process
-    print(spine.run_job(store, work, batch_rows=10))
+    print(spine.run_job(store, work, batch_rows=10, in_flight=in_flight))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

@@ -4,7 +4,7 @@ import importlib.util
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 
 import numpy as np
 import polars as pl
@@ -112,6 +112,98 @@ def test_a_finished_run_with_other_settings_makes_all_again(store):
 def test_nonsense_is_refused(store):
     with pytest.raises(InputError, match="--batch-rows is 0; legal: 1 and more"):
         run_job(store, Work(store), batch_rows=0)
+
+
+# ---------------------------------------------------------------------------------------------------- several at once
+
+
+def test_micro_batches_in_flight_are_worked_on_at_once_and_committed_in_order(store):
+    """Three of them meet in `process`; the first to begin is the last to end, and is committed first all the same."""
+    work, meeting, order = Work(store), Barrier(3, timeout=20), []
+    process = work.process
+
+    def slow(rows, loaded):
+        ids = rows.column("query_id").to_pylist()
+        if ids[0] in ("q0", "q2", "q4"):
+            meeting.wait()
+        if ids[0] == "q0":
+            assert later.wait(20)
+        made = process(rows, loaded)
+        order.append(ids[0])
+        if ids[0] == "q4":
+            later.set()
+        return made
+
+    later = Event()
+    work.process = slow
+    assert run_job(store, work, batch_rows=2, in_flight=3) == Counts(10, 10, 0, 0)
+    assert order.index("q4") < order.index("q0")
+    assert store.scan("demands").collect()["query_id"].to_list() == [f"q{i}" for i in range(10)]
+
+
+def test_no_more_than_that_many_are_in_flight(store):
+    work, now, most = Work(store), [], []
+    load = work.load
+
+    def counting(rows):
+        now.append(1)
+        most.append(len(now))
+        return load(rows)
+
+    append = store.append
+
+    def committed(table, *arguments, **options):
+        if table == "demands":
+            now.pop()
+        return append(table, *arguments, **options)
+
+    work.load, store.append = counting, committed
+    run_job(store, work, batch_rows=1, in_flight=2)
+    assert max(most) == 3  # two in flight, one being loaded
+
+
+def test_a_dead_engine_ends_the_job_and_a_bad_row_does_not_with_several_in_flight(store):
+    assert run_job(store, Work(store, bad=["q3"]), batch_rows=2, in_flight=3) == Counts(10, 9, 1, 0)
+    work = Work(store, voice="lower")
+    process = work.process
+
+    def dying(rows, loaded):
+        if "q4" in rows.column("query_id").to_pylist():
+            raise ModelError("the engine is gone")
+        return process(rows, loaded)
+
+    work.process = dying
+    with pytest.raises(ModelError, match="gone"):
+        run_job(store, work, batch_rows=2, in_flight=3)
+    assert set(newest(store, "provenance")[f"q{i}"]["settings_sha"] for i in range(4)) == {"voice lower"}
+    assert run_job(store, Work(store, voice="lower"), batch_rows=2, in_flight=2) == Counts(10, 10, 0, 0)
+    assert store.count("demands") == 20
+
+
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_an_interrupt_does_not_wait_for_what_is_in_flight(store, in_flight):
+    held = Event()
+    work = Work(store)
+    process = work.process
+
+    def stuck(rows, loaded):
+        if "q2" in rows.column("query_id").to_pylist():
+            held.wait(20)
+        return process(rows, loaded)
+
+    work.process = stuck
+    append = store.append
+
+    def interrupted(table, *arguments, **options):
+        if table == "demands":
+            raise Interrupted
+        return append(table, *arguments, **options)
+
+    store.append = interrupted
+    with pytest.raises(Interrupted):
+        run_job(store, work, batch_rows=2, in_flight=in_flight)
+    assert not held.is_set()
+    held.set()
 
 
 # ----------------------------------------------------------------------------------------------- what is made and not
