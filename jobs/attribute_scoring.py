@@ -41,7 +41,7 @@ class Answer:
 class ScoredRow:
     """One answer beside its truth.
 
-    `hits[i]` tells whether value i is true. `right`: it was not failed and nothing false was said: each value is true,
+    `hits[i]` tells whether value i is true; `found` of the `wanted` true values were said. `right`: it was not failed and nothing false was said: each value is true,
     or there is nothing to say and nothing was said. `exact`: it is right and said all there is to say.
     """
 
@@ -53,6 +53,8 @@ class ScoredRow:
     values: tuple[str, ...]
     confidences: tuple[float, ...]
     hits: tuple[bool, ...]
+    wanted: int  # 0 where silence is right, 1 where any of several is
+    found: int
     right: bool
     exact: bool
     error: str | None = None
@@ -106,14 +108,17 @@ def score(extractor: str, group: str, truth: Truth, spec: AttributeSpec, answer:
     true = truth.values if truth.status == "value" else ()
     # which of the values said stand for which of the true ones
     meant = [[t for t in true if _same(spec, answer, i, t)] for i in range(len(answer.values))]
-    if truth.status != "value":
-        right = exact = not answer.values and answer.error is None
-    else:
+    found = len({t for each in meant for t in each})
+    wanted = len(true)
+    if truth.any_of:
+        found, wanted = min(found, 1), min(wanted, 1)
+    if truth.status == "value":
         right = bool(meant) and all(meant)
-        exact = right and (truth.any_of or len({t for ts in meant for t in ts}) == len(true))
+    else:
+        right = not answer.values and answer.error is None
     return ScoredRow(
         extractor, truth.attribute, truth.item_id, group, truth, answer.values, answer.confidences,
-        tuple(map(bool, meant)), right, exact, answer.error,
+        tuple(map(bool, meant)), wanted, found, right, right and found == wanted, answer.error,
     )  # fmt: skip
 
 

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lore_mm.bootstrap import Draws, Estimate, estimate, interval
+
 __all__ = [
     "METRICS",
     "Difference",
@@ -44,15 +46,6 @@ __all__ = [
 LEVELS = 4
 _WEIGHTS = np.subtract.outer(np.arange(LEVELS), np.arange(LEVELS)).astype(float) ** 2
 Counts = NDArray[np.float64]  # (…, 4, 4): row = truth, column = grade
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A metric with its interval [low, high]; NaN where it is not defined."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +180,9 @@ def evaluate(
     if not len(t) == len(g) == len(s) == len(q):
         raise ValueError(f"lengths differ: {len(t)} truth, {len(g)} grades, {len(s)} scores, {len(q)} groups")
     there = g != 0
-    draws = _Draws(q[there], resamples, seed)
+    draws = Draws(q[there], resamples, seed)
     values = _values(t[there], g[there], s[there], draws)
-    tail = (1 - level) / 2
-    metrics = {name: Estimate(float(v[0]), *_interval(v[1:], tail)) for name, v in values.items()}
+    metrics = {name: estimate(v, level) for name, v in values.items()}
     return Scored(int(there.sum()), int((~there).sum()), metrics, confusion(t[there], g[there]))
 
 
@@ -209,7 +201,7 @@ def paired_difference(
     """A minus B for every metric, on the pairs that both judged, with intervals from the same resamples of queries."""
     t, a, b = (np.asarray(x, dtype=np.int64) for x in (truth, grades_a, grades_b))
     both = (a != 0) & (b != 0)
-    draws = _Draws(np.asarray(groups)[both], resamples, seed)
+    draws = Draws(np.asarray(groups)[both], resamples, seed)
     sa = np.asarray(a if scores_a is None else scores_a, dtype=float)
     sb = np.asarray(b if scores_b is None else scores_b, dtype=float)
     first = _values(t[both], a[both], sa[both], draws)
@@ -218,39 +210,18 @@ def paired_difference(
     result = {}
     for name in first:
         delta = first[name] - second[name]
-        result[name] = Difference(float(delta[0]), *_interval(delta[1:], tail))
+        result[name] = Difference(float(delta[0]), *interval(delta[1:], tail))
     return result
 
 
-class _Draws:
-    """The multiplicity of each query in each bootstrap resample; row 0 is the sample itself."""
-
-    def __init__(self, groups: NDArray[np.str_], resamples: int, seed: int) -> None:
-        self.names, self.of_pair = np.unique(groups, return_inverse=True)
-        n = len(self.names)
-        generator = np.random.default_rng(seed)
-        drawn = generator.multinomial(n, np.full(n, 1 / n), size=resamples) if n else np.zeros((resamples, 0))
-        self.weights = np.vstack([np.ones((1, n)), drawn]).astype(float)  # (1 + resamples, queries)
-
-
 def _values(
-    t: NDArray[np.int64], g: NDArray[np.int64], s: NDArray[np.float64], draws: _Draws
+    t: NDArray[np.int64], g: NDArray[np.int64], s: NDArray[np.float64], draws: Draws
 ) -> dict[str, NDArray[np.float64]]:
     """Every metric on the sample (place 0) and on each resample."""
     cells = (_levels(t, "truth") - 1) * LEVELS + (_levels(g, "grades") - 1)
-    per_query = np.zeros((len(draws.names), LEVELS**2))
-    np.add.at(per_query, (draws.of_pair, cells), 1.0)
-    counts = (draws.weights @ per_query).reshape(-1, LEVELS, LEVELS)
+    counts = draws.sums(np.eye(LEVELS**2)[cells]).reshape(-1, LEVELS, LEVELS)
     values = {name: np.asarray(metric(counts)) for name, metric in METRICS.items()}
     order = np.argsort(s, kind="stable")
-    relevant, starts, owner = t[order] >= 3, _tie_starts(s[order]), draws.of_pair[order]
+    relevant, starts, owner = t[order] >= 3, _tie_starts(s[order]), draws.of_row[order]
     values["auc"] = np.array([_sorted_auc(relevant, starts, weights[owner]) for weights in draws.weights])
     return values
-
-
-def _interval(values: NDArray[np.float64], tail: float) -> tuple[float, float]:
-    defined = values[~np.isnan(values)]
-    if not len(defined):
-        return float("nan"), float("nan")
-    low, high = np.quantile(defined, [tail, 1 - tail])
-    return float(low), float(high)
