@@ -110,14 +110,16 @@ def _counts(row: ScoredRow) -> tuple[float, ...]:
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    result: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return result
 
 
 def _f1(precision: Floats, recall: Floats) -> Floats:
     """The harmonic mean; 0 where one of the two is 0 or nothing was said, NaN where there was nothing to say either."""
     p, r = np.nan_to_num(precision), np.nan_to_num(recall)
-    f1 = np.divide(2 * p * r, p + r, out=np.zeros(p.shape), where=p + r > 0)
-    return np.where(np.isnan(precision) & np.isnan(recall), np.nan, f1)
+    f1: Floats = np.divide(2 * p * r, p + r, out=np.zeros(p.shape), where=p + r > 0)
+    f1[np.isnan(precision) & np.isnan(recall)] = np.nan
+    return f1
 
 
 def _calibration_error(confidence: Floats, true: Floats, owner: Sequence[int], draws: Draws) -> Floats:

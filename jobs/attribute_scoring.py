@@ -41,8 +41,9 @@ class Answer:
 class ScoredRow:
     """One answer beside its truth.
 
-    `hits[i]` tells whether value i is true; `found` of the `wanted` true values were said. `right`: it was not failed and nothing false was said: each value is true,
-    or there is nothing to say and nothing was said. `exact`: it is right and said all there is to say.
+    `hits[i]` tells whether value i is true; `found` of the `wanted` true values were said. `right`: it was not failed
+    and nothing false was said: each value is true, or there is nothing to say and nothing was said. `exact`: it is
+    right and said all there is to say.
     """
 
     extractor: str

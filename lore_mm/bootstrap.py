@@ -44,7 +44,7 @@ class Draws:
     def sums(self, columns: ArrayLike, rows: ArrayLike | None = None) -> Floats:
         """Sums over rows, (1 + resamples, k), of columns (n, k); of some `rows` only where columns are for these."""
         values = np.asarray(columns, dtype=float)
-        owner = self.of_row if rows is None else self.of_row[np.asarray(rows)]
+        owner = self.of_row if rows is None else self.of_row[np.asarray(rows, dtype=np.int64)]
         per_group = np.zeros((len(self.names), values.shape[1]))
         np.add.at(per_group, owner, values)
         return self.weights @ per_group
