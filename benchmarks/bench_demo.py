@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from jobs.evaluate import evaluate_judge, evaluation_rows
+from jobs.evaluate_judge import evaluate_judge, evaluation_rows
 from stores.features import open_store
 
 PACKAGES = "lore_mm, extractors, stores, relevance, jobs"

@@ -46,7 +46,7 @@ def _step(title: str) -> Iterator[None]:
 def run_demo(store: str, output: Path, folder: Path, embedder: str) -> None:
     """Run the whole path into `store` and write the report to `output`."""
     from jobs.embed_items import embed_items
-    from jobs.evaluate import evaluate_judge, evaluation_rows, evaluation_tables
+    from jobs.evaluate_judge import evaluate_judge, evaluation_rows, evaluation_tables
     from jobs.extract_items import extract_items
     from jobs.ingest import ingest_items, ingest_labels, ingest_queries
     from jobs.judge_pairs import judge_pairs

@@ -1,312 +1,53 @@
-"""Measure a judge against labels, beside baselines that get every fair chance: `lore evaluate judge`.
-
-All labelled pairs of a store are judged by mode `rules` and by three baselines: the commonest grade for everything,
-BM25 between query and title, and the similarity of embeddings. The last two give scores; the thresholds that make them
-grades are fitted on the labels, cross-validated over queries, which is help the rules do not get. Missing judgments
-are reported and never scored.
-"""
+"""`lore evaluate WHAT`: the measurements there are, each with options and help of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
+from typer.core import TyperGroup
 
-from lore_mm.console import command_app, for_people, print_json, print_table, run, say
-from lore_mm.errors import InputError, MissingExtraError, ModelError, nearest
-from lore_mm.types import Judgment, Query
+from jobs import evaluate_attributes, evaluate_judge
+from lore_mm.console import run
+from lore_mm.errors import InputError, nearest
 
-if TYPE_CHECKING:
-    from stores.features import FeatureStore
-
-__all__ = ["LabelledPairs", "evaluate_judge", "evaluation_rows", "evaluation_tables", "main", "read_labelled"]
-
-METRIC_NAMES = {
-    "acc_2": "acc@2",
-    "acc_4": "acc@4",
-    "macro_f1": "macro-F1",
-    "quadratic_kappa": "kappa²",
-    "auc": "AUC",
-}
-RESAMPLES = 1000
-FOLDS = 5
+__all__ = ["app"]
 
 
-@dataclass(frozen=True)
-class LabelledPairs:
-    """Pairs with their true levels, column by column."""
+class _Whats(TyperGroup):
+    """The measurements by name; an unknown one is a user's mistake, told in one line."""
 
-    query_ids: tuple[str, ...]
-    item_ids: tuple[str, ...]
-    texts: tuple[str, ...]  # the queries
-    kinds: tuple[str, ...]  # of the queries; "other" where none is given
-    truth: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.truth)
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        if found is None:
+            legal = self.list_commands(ctx)
+            raise InputError(f"cannot measure {cmd_name!r}{nearest(cmd_name, legal)}; legal: {', '.join(legal)}")
+        return found
 
 
-def read_labelled(store: FeatureStore, labels: Path | None = None, split: str | None = None) -> LabelledPairs:
-    """The labels of the store, or of a file, joined with the store's queries; of one split where it is named.
-
-    Raises:
-        InputError: there are no labels, a label names an unknown query, or nobody knows that split.
-    """
-    from lore_mm.catalogue import read_labels
-
-    queries = {q["query_id"]: q for q in store.latest("queries").collect().to_dicts()}
-    rows = read_labels(labels).to_pylist() if labels else store.latest("labels").collect().to_dicts()
-    where = str(labels) if labels else "the store's labels"
-    for row in rows:
-        if row["query_id"] not in queries:
-            hint = nearest(row["query_id"], queries)
-            raise InputError(f"{where}: query_id {row['query_id']!r} is not among the store's queries{hint}")
-    splits = sorted({q["split"] for q in queries.values() if q["split"]})
-    if split is not None:
-        if split not in splits:
-            raise InputError(
-                f"no split {split!r}{nearest(split, splits)}; the store has: {', '.join(splits) or 'none'}"
-            )
-        rows = [row for row in rows if queries[row["query_id"]]["split"] == split]
-    if not rows:
-        raise InputError(f"{where}: no labelled pairs to measure against; `lore ingest` reads labels into a store")
-    rows.sort(key=lambda row: (row["query_id"], row["item_id"]))
-    return LabelledPairs(
-        query_ids=tuple(r["query_id"] for r in rows),
-        item_ids=tuple(r["item_id"] for r in rows),
-        texts=tuple(queries[r["query_id"]]["query"] for r in rows),
-        kinds=tuple(queries[r["query_id"]]["kind"] or "other" for r in rows),
-        truth=tuple(int(r["grade"][1]) for r in rows),
-    )
+app = typer.Typer(
+    cls=_Whats,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    subcommand_metavar="WHAT [OPTIONS]",
+)
+app.command("judge")(evaluate_judge.main)
+app.command("attributes")(evaluate_attributes.main)
 
 
-def evaluate_judge(
-    store: FeatureStore, labels: Path | None = None, split: str | None = None, rules: Path | None = None
-) -> dict[str, Any]:
-    """Judge all labelled pairs and measure: the judge, the baselines, the differences, and the slices by kind of query.
-
-    The result is JSON-able: n, missing, metrics {name: {value, low, high}}, baselines {name: {n, missing, metrics,
-    difference}}, slices {kind: {n, missing, metrics}}, confusion (rows: true L1–L4), errors (reason → count), notes.
-    """
-    from relevance.scoring import evaluate
-
-    pairs = read_labelled(store, labels, split)
-    judgments = judge_pairs(store, pairs, rules)
-    grades = [int(j.grade or 0) for j in judgments]
-    scores = [np.nan if j.score is None else j.score for j in judgments]
-    result = evaluate(pairs.truth, grades, scores, pairs.query_ids, resamples=RESAMPLES)
-    baselines, notes = _baselines(store, pairs)
-    return {
-        "split": split,
-        **_measured(result),
-        "confusion": result.confusion.tolist(),
-        "baselines": {
-            name: {**_measured(evaluate(pairs.truth, g, s, pairs.query_ids, resamples=RESAMPLES)),
-                   "difference": _difference(pairs, grades, scores, g, s)}
-            for name, (g, s) in baselines.items()
-        },
-        "slices": _slices(pairs, grades, scores),
-        "errors": _errors(judgments),
-        "notes": notes,
-    }  # fmt: skip
-
-
-def judge_pairs(store: FeatureStore, pairs: LabelledPairs, rules: Path | None = None) -> list[Judgment]:
-    """One judgment a labelled pair, made now: queries are read and paths walked on the store's features."""
-    from extractors.queries import understand
-    from lore_mm.knowledge import load_knowledge
-    from relevance.judge import Judge, failed_judgment
-    from relevance.rules import load_rulebook
-    from stores.query import Snapshot
-
-    knowledge = load_knowledge()
-    queries = {i: Query(i, text) for i, text in zip(pairs.query_ids, pairs.texts, strict=True)}
-    understood = dict(zip(queries, understand(list(queries.values()), knowledge), strict=True))
-    wanted = list(dict.fromkeys(pairs.item_ids))
-    features = dict(zip(wanted, Snapshot(store).get(wanted), strict=True))
-    judge = Judge(knowledge, load_rulebook(rules))
-    ready = [(understood[q], f) for q, i in _ids(pairs) if (f := features[i]) is not None]
-    judged = iter(judge.judge(ready))
-    return [
-        next(judged) if features[i] is not None else failed_judgment(queries[q], i, f"no item {i!r} in the store")
-        for q, i in _ids(pairs)
-    ]
-
-
-def _ids(pairs: LabelledPairs) -> list[tuple[str, str]]:
-    return list(zip(pairs.query_ids, pairs.item_ids, strict=True))
-
-
-Outputs = tuple[Sequence[int], Sequence[float]]  # grades (0 missing), scores (NaN missing)
-
-
-def _baselines(store: FeatureStore, pairs: LabelledPairs) -> tuple[dict[str, Outputs], list[str]]:
-    from relevance.baselines import BM25, cross_fitted, majority
-
-    common = majority(pairs.truth)
-    titles = {r["item_id"]: r["title"] for r in store.latest("items").select("item_id", "title").collect().to_dicts()}
-    bm25 = BM25(titles)
-    found: dict[str, list[float]] = {
-        "bm25_title": [bm25.score(text, item) for text, item in zip(pairs.texts, pairs.item_ids, strict=True)]
-    }
-    notes = [
-        f"all_one_class gives L{common}, the commonest grade of these labels",
-        f"thresholds of bm25_title and embedding_similarity: fitted for kappa on the other queries, in {FOLDS} folds",
-    ]
-    try:
-        found["embedding_similarity"] = _similarities(store, pairs)
-    except (InputError, ModelError, MissingExtraError) as error:
-        notes.append(f"embedding_similarity is missing: {error}")
-    outputs: dict[str, Outputs] = {"all_one_class": ([common] * len(pairs), [0.0] * len(pairs))}
-    for name, scores in found.items():
-        outputs[name] = (cross_fitted(scores, pairs.truth, pairs.query_ids, FOLDS).tolist(), scores)
-    return outputs, notes
-
-
-def _similarities(store: FeatureStore, pairs: LabelledPairs) -> list[float]:
-    """Cosine between the query's text and the item's mean of picture and text vectors; NaN where an item has none."""
-    from lore_mm.models import open_embedder
-
-    rows = store.latest("embeddings").collect().to_dicts() if "embeddings" in store.tables() else []
-    vectors: dict[str, NDArray[np.float32]] = {}
-    for row in rows:
-        parts = [np.asarray(row[part], dtype=np.float32) for part in ("image", "text") if row[part]]
-        if parts:
-            mean = np.mean(parts, axis=0)
-            vectors[row["item_id"]] = mean / max(float(np.linalg.norm(mean)), 1e-12)
-    if not vectors:
-        raise InputError("the store has no embeddings; `lore embed` makes them")
-    texts = list(dict.fromkeys(pairs.texts))
-    embedded = dict(zip(texts, open_embedder(rows[0]["model"]).embed_texts(texts), strict=True))
-    return [
-        float(vectors[item] @ embedded[text]) if item in vectors else float("nan")
-        for text, item in zip(pairs.texts, pairs.item_ids, strict=True)
-    ]
-
-
-def _measured(scored: Any) -> dict[str, Any]:
-    return {"n": scored.n, "missing": scored.missing, "metrics": _plain(scored.metrics)}
-
-
-def _plain(estimates: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
-    return {
-        name: {part: _number(getattr(e, part)) for part in ("value", "low", "high")} for name, e in estimates.items()
-    }
-
-
-def _number(value: float) -> float | None:
-    return None if value != value else round(value, 6)
-
-
-def _difference(
-    pairs: LabelledPairs, grades: Sequence[int], scores: Sequence[float], other: Sequence[int], theirs: Sequence[float]
-) -> dict[str, dict[str, float | None]]:
-    """The judge minus a baseline, paired."""
-    from relevance.scoring import paired_difference
-
-    found = paired_difference(
-        pairs.truth, grades, other, pairs.query_ids, scores_a=scores, scores_b=theirs, resamples=RESAMPLES
-    )
-    return _plain(found)
-
-
-def _slices(pairs: LabelledPairs, grades: Sequence[int], scores: Sequence[float]) -> dict[str, dict[str, Any]]:
-    from relevance.scoring import evaluate
-
-    result = {}
-    for kind in sorted(set(pairs.kinds)):
-        at = [i for i, k in enumerate(pairs.kinds) if k == kind]
-        columns = [[column[i] for i in at] for column in (pairs.truth, grades, scores, pairs.query_ids)]
-        result[kind] = _measured(evaluate(*columns, resamples=RESAMPLES))  # type: ignore[arg-type]
-    return result
-
-
-def _errors(judgments: Sequence[Judgment]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for judgment in judgments:
-        if judgment.grade is None:
-            reason = judgment.error or "unknown"
-            counts[reason] = counts.get(reason, 0) + 1
-    return counts
-
-
-def main(
-    what: Annotated[str, typer.Argument(help="What to measure: judge.")],
-    store: Annotated[
-        str | None, typer.Option("--store", help="The store's address; the default one if left out.")
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option("--labels", help="Labels to use instead of the store's: query_id, item_id, grade.")
-    ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Only queries of this split, such as test.")] = None,
-    rules: Annotated[
-        Path | None, typer.Option("--rules", help="Judge by this rulebook instead of the shipped one.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object, also on a terminal.")] = False,
-) -> None:
-    """Measure a judge against labels, beside three baselines, with 95 % intervals over queries.
+@app.callback()
+def evaluate() -> None:
+    """Measure against labels, beside baselines, with 95 % intervals.
 
     Example: lore evaluate judge --split test
 
-    The baselines: the commonest grade for all, BM25 on titles, and embedding similarity, the last two with thresholds
-    cross-validated on the labels. Pairs without a judgment are reported and never scored.
+    Example: lore evaluate attributes --dataset labelled.jsonl --extractors given,zero_shot
+
+    With --json, and in a pipe, each prints one object: n, metrics (name → value, low, high), and what it compares with.
     """
-    if what != "judge":
-        raise InputError(f"cannot measure {what!r}{nearest(what, ['judge'])}; legal: judge")
-    from lore_mm.config import default_store
-    from stores.features import open_store
-
-    result = evaluate_judge(open_store(store or default_store()), labels, split, rules)
-    if not for_people(json):
-        print_json(result)
-        return
-    for table in evaluation_tables(result):
-        print_table(table)
-    for note in result["notes"]:
-        say(note)
-
-
-def evaluation_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The comparison of `evaluate_judge` as rows for a reader: a system a row, a metric with its interval a cell."""
-    systems = {"judge (rules)": result, **result["baselines"]}
-    return [
-        {"": name.replace("_", " "), "pairs": system["n"], "missing": system["missing"]}
-        | {title: _cell(system["metrics"][metric]) for metric, title in METRIC_NAMES.items()}
-        for name, system in systems.items()
-    ]
-
-
-def evaluation_tables(result: Mapping[str, Any]) -> list[object]:
-    """The comparison, the slices by kind of query, and the confusion, as tables for a terminal."""
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    rows = evaluation_rows(result)
-    # a system a column: four systems with their intervals fit a terminal of 80 columns, seven metrics do not
-    comparison = Table("", *(row[""] for row in rows), title="95 % intervals over queries", box=SIMPLE)
-    for name in list(rows[0])[1:]:
-        comparison.add_row(name, *(str(row[name]).replace(", ", "–") for row in rows))
-    slices = Table("kind of query", "pairs", *METRIC_NAMES.values(), title="the judge by kind of query", box=SIMPLE)
-    for kind, part in result["slices"].items():
-        values = [part["metrics"][metric]["value"] for metric in METRIC_NAMES]
-        slices.add_row(kind, str(part["n"]), *("–" if v is None else f"{v:.2f}" for v in values))
-    matrix = Table("true \\ given", "L1", "L2", "L3", "L4", title="the judge's grades", box=SIMPLE)
-    for i, counts in enumerate(result["confusion"], 1):
-        matrix.add_row(f"L{i}", *map(str, counts))
-    return [comparison, slices, matrix]
-
-
-def _cell(estimate: Mapping[str, float | None]) -> str:
-    if estimate["value"] is None:
-        return "–"
-    low, high = (estimate[k] if estimate[k] is not None else float("nan") for k in ("low", "high"))
-    return f"{estimate['value']:.2f} [{low:.2f}, {high:.2f}]"
 
 
 if __name__ == "__main__":
-    run(command_app(main, "python -m jobs.evaluate"))
+    run(app, name="python -m jobs.evaluate")

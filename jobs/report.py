@@ -43,7 +43,7 @@ def write_report(
 ) -> ReportData:
     """Write the report of a store to a file, whole or not at all; returns what it shows.
 
-    `evaluation`: rows of a table to show as it is, such as `jobs.evaluate.evaluation_rows` makes.
+    `evaluation`: rows of a table to show as it is, such as `jobs.evaluate_judge.evaluation_rows` makes.
 
     Raises:
         StoreError: a table cannot be read.
@@ -120,7 +120,7 @@ def _cell(value: object) -> str:
 
 def _read_evaluation(path: Path) -> list[dict[str, Any]]:
     """What `lore evaluate` printed in a pipe, as rows to show; other JSON lines are shown as they are."""
-    from jobs.evaluate import evaluation_rows
+    from jobs.evaluate_judge import evaluation_rows
 
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge": ("relevance.judge:main", "Judge how relevant items are to queries, and say why."),
     "query": ("stores.query:main", "Fetch features by id, SQL, text or picture."),
     "online": ("jobs.build_online:main", "Put a snapshot where items are found by id in microseconds."),
-    "evaluate": ("jobs.evaluate:main", "Measure a judge against labels, beside baselines."),
+    "evaluate": ("jobs.evaluate:app", "Measure a judge or extractors against labels, beside baselines."),
     "check": ("jobs.check_labels:main", "Find impossible labels."),
     "report": ("jobs.report:main", "Write a self-contained HTML page of a store."),
     "status": ("jobs.status:main", "Show what ran in a store, and the counts."),

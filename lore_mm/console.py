@@ -108,8 +108,13 @@ def progress(label: str, total: int | None, note: Callable[[], str] | None = Non
     yield advance
 
 
-def command_app(function: Callable[..., Any], name: str) -> typer.Typer:
-    """A one-command app for `python -m package.module`, with the manners of the `lore` command."""
+def command_app(function: Callable[..., Any] | typer.Typer, name: str) -> typer.Typer:
+    """A one-command app for `python -m package.module`, with the manners of the `lore` command.
+
+    What is an app already, of several commands, is that app.
+    """
+    if isinstance(function, typer.Typer):
+        return function
     app = typer.Typer(name=name, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command()(function)
     return app

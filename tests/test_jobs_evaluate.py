@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.evaluate import evaluate_judge, evaluation_rows, evaluation_tables, read_labelled
+from jobs.evaluate_judge import evaluate_judge, evaluation_rows, evaluation_tables, read_labelled
 from lore_mm.errors import InputError
 from lore_mm.models import open_embedder
 from lore_mm.rows import item_to_row, provenance_to_row
@@ -107,7 +107,7 @@ def test_baselines_are_compared_on_the_pairs_that_both_judged(result):
 
 
 def test_the_similarity_is_that_of_the_vectors(store):
-    from jobs.evaluate import _similarities
+    from jobs.evaluate_judge import _similarities
 
     pairs = read_labelled(store, split="test")
     model = open_embedder("scripted:7")
@@ -149,7 +149,7 @@ def test_the_command_prints_one_json_object(store, result):
     assert code == 0, talk
     assert json.loads(out) == result
     code, out, talk = command("jobs.evaluate", "jugde", "--store", store.uri)
-    assert (code, out) == (2, "") and talk == "error: cannot measure 'jugde', did you mean 'judge'?; legal: judge\n"
+    assert (code, out) == (2, "") and talk == "error: cannot measure 'jugde', did you mean 'judge'?; legal: judge, attributes\n"
 
 
 def write_lines(file, rows):

@@ -375,7 +375,7 @@ def test_an_evaluation_that_is_none_is_refused_in_one_line(store, tmp_path, text
 
 
 def test_what_evaluate_prints_is_shown_as_a_table(store, tmp_path):
-    from jobs.evaluate import METRIC_NAMES
+    from jobs.evaluate_judge import METRIC_NAMES
 
     metrics = {name: {"value": 0.71, "low": 0.62, "high": 0.8} for name in METRIC_NAMES}
     measured = {"n": 4, "missing": 1, "metrics": metrics}

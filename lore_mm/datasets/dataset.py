@@ -69,10 +69,14 @@ class Dataset:
             return self
         if split not in SPLITS:
             raise InputError(f"no split {split!r}{nearest(split, SPLITS)}; legal: {', '.join(SPLITS)}")
-        kept = self._of(i.item_id for i in self.items if self.splits[i.item_id] == split)
+        kept = self.in_split(split)
         if not kept.items:
             raise InputError(f"{self.name}: no item is in split {split!r}")
         return kept
+
+    def in_split(self, split: str) -> Dataset:
+        """The items of one split, with their truth; there may be none."""
+        return self._of(i.item_id for i in self.items if self.splits[i.item_id] == split)
 
     def first(self, n: int | None) -> Dataset:
         """The first n items, with their truth; everything for None."""

@@ -2,9 +2,9 @@
 
 Either a file of items as `lore ingest` reads them, with a column `truth`: an object of attribute → value, list of
 values, "not_stated" or "not_applicable" (in a CSV file as JSON, or a column `truth.<attribute>` each; several values
-between bars), and optionally `group` (what belongs together) and `split` (train or test). Or a file of item_id,
-attribute and value, a row a value, with the catalogue items.* in the same folder. It asks by the schemas the project
-ships, and an attribute these do not have by the values that the truth names.
+between bars), and optionally `group` (what belongs together) and `split` (train or test; test where it says nothing).
+Or a file of item_id, attribute and value, a row a value, with the catalogue items.* in the same folder. It asks by the
+schemas the project ships, and an attribute these do not have by the values that the truth names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from lore_mm.attribute import NOT_APPLICABLE, NOT_STATED, AttributeSpec, check_value
 from lore_mm.catalogue import open_catalogue
-from lore_mm.datasets.dataset import SPLITS, Dataset, Truth, in_test
+from lore_mm.datasets.dataset import SPLITS, Dataset, Truth
 from lore_mm.datasets.files import column, texts
 from lore_mm.datasets.options import attribute_spec
 from lore_mm.errors import InputError, nearest
@@ -70,7 +70,7 @@ def read_own(path: Path, knowledge: Knowledge) -> Dataset:
         items=tuple(read.items.values()),
         truth=tuple(_truths(read, schemas, str(path))),
         schemas=schemas,
-        splits={i: read.splits.get(i) or ("test" if in_test(read.groups.get(i, i)) else "train") for i in read.items},
+        splits={item_id: read.splits.get(item_id, "test") for item_id in read.items},
         groups=read.groups,
         picture_root=path.parent.resolve(),
     )

@@ -1,0 +1,110 @@
+"""Measured extractors as tables for a terminal of 100 columns, and their answers as a table for error analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.attribute_metrics import METRICS, Measured
+from jobs.attribute_scoring import ScoredRow
+from lore_mm.bootstrap import Estimate
+
+__all__ = ["PREDICTIONS", "attribute_tables", "save_predictions"]
+
+PREDICTIONS = pa.schema(
+    [
+        pa.field("system", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("attribute", pa.string(), nullable=False),
+        pa.field("truth", pa.list_(pa.string())),
+        pa.field("truth_status", pa.string(), nullable=False),  # value, not_stated, not_applicable
+        pa.field("any_of", pa.bool_(), nullable=False),  # the true values are ways to say the same
+        pa.field("said", pa.list_(pa.string())),
+        pa.field("confidences", pa.list_(pa.float64())),
+        pa.field("right", pa.bool_(), nullable=False),  # nothing false was said
+        pa.field("exact", pa.bool_(), nullable=False),  # and all there is to say
+        pa.field("error", pa.string()),
+    ]
+)
+_TITLES = {
+    "accuracy": "accuracy",
+    "any_match": "any match",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "ece": "ECE",
+    "brier": "Brier",
+    "coverage": "coverage",
+}
+_BY_ATTRIBUTE = ("accuracy", "f1")
+
+
+def attribute_tables(measured: Mapping[str, Mapping[str, Measured]]) -> list[object]:
+    """Metrics over all attributes, a system a column; then accuracy and F1 of each attribute."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    systems = list(measured)
+    overall = Table("", *systems, title="over all attributes, 95 % intervals over groups", box=SIMPLE)
+    for part in ("micro", "macro"):
+        for metric in METRICS:
+            cells = [_cell(measured[name][part].metrics[metric]) for name in systems]
+            overall.add_row(f"{part} {_TITLES[metric]}", *cells)
+    for count in ("n", "answered", "failed"):
+        overall.add_row(f"rows {count}" if count != "n" else "rows", *_counts(measured, count))
+    tables: list[object] = [overall]
+    attributes = [name for name in measured[systems[0]] if name not in ("micro", "macro")]
+    for metric in _BY_ATTRIBUTE:
+        table = Table("attribute", "rows", *systems, title=f"{_TITLES[metric]} by attribute", box=SIMPLE)
+        for attribute in attributes:
+            cells = [_short(measured[name][attribute].metrics[metric]) for name in systems]
+            table.add_row(attribute, str(measured[systems[0]][attribute].n), *cells)
+        tables.append(table)
+    return tables
+
+
+def _counts(measured: Mapping[str, Mapping[str, Measured]], count: str) -> list[str]:
+    return [str(getattr(parts["micro"], count)) for parts in measured.values()]
+
+
+def _cell(estimate: Estimate) -> str:
+    if estimate.value != estimate.value:
+        return "–"
+    return f"{estimate.value:.2f}\n{estimate.low:.2f}–{estimate.high:.2f}"  # two lines: six systems fit 100 columns
+
+
+def _short(estimate: Estimate) -> str:
+    return "–" if estimate.value != estimate.value else f"{estimate.value:.2f}"
+
+
+def save_predictions(rows: Mapping[str, Sequence[ScoredRow]], path: Path) -> None:
+    """Every answer beside its truth as a Parquet file of `PREDICTIONS`, in place of what was there at one stroke."""
+    table = pa.Table.from_pylist(
+        [
+            {
+                "system": system,
+                "item_id": row.item_id,
+                "group": row.group,
+                "attribute": row.attribute,
+                "truth": list(row.truth.values),
+                "truth_status": row.truth.status,
+                "any_of": row.truth.any_of,
+                "said": list(row.values),
+                "confidences": list(row.confidences),
+                "right": row.right,
+                "exact": row.exact,
+                "error": row.error,
+            }
+            for system, some in rows.items()
+            for row in some
+        ],
+        schema=PREDICTIONS,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".new")
+    pq.write_table(table, new)
+    new.replace(path)
