@@ -128,12 +128,14 @@ def _same(spec: AttributeSpec, answer: Answer, i: int, true: str) -> bool:
 
     Of free text it may also be the same code, number or quantity, or what it was read from says just that.
     """
-    if fold(answer.values[i]) == fold(true):
+    said = answer.values[i]
+    legal = spec.lookup.get(fold(true), true)
+    if said == legal or (fold(said) and fold(said) == fold(legal)):
         return True
     if spec.type != "text":
         return False
     code = _CODE.sub("", true.casefold())
-    if code and code in (_CODE.sub("", words.casefold()) for words in (answer.values[i], *answer.quotes[i])):
+    if code and code in (_CODE.sub("", words.casefold()) for words in (said, *answer.quotes[i])):
         return True
     number = answer.numbers[i]
     if number is None:
