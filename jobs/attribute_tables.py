@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +13,7 @@ from jobs.attribute_metrics import METRICS, Measured
 from jobs.attribute_scoring import ScoredRow
 from lore_mm.bootstrap import Estimate
 
-__all__ = ["PREDICTIONS", "attribute_tables", "save_predictions"]
+__all__ = ["PREDICTIONS", "attribute_rows", "attribute_tables", "save_predictions"]
 
 PREDICTIONS = pa.schema(
     [
@@ -65,6 +66,22 @@ def attribute_tables(measured: Mapping[str, Mapping[str, Measured]]) -> list[obj
             table.add_row(attribute, str(measured[systems[0]][attribute].n), *cells)
         tables.append(table)
     return tables
+
+
+def attribute_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What `lore evaluate attributes --json` printed, as rows for a reader: a system a row, a micro metric a cell."""
+    return [
+        {"": name, "rows": system["n"], "answered": system["answered"], "failed": system["failed"]}
+        | {_TITLES[metric]: _told(system["micro"][metric]) for metric in METRICS}
+        for name, system in result["systems"].items()
+    ]
+
+
+def _told(estimate: Mapping[str, float | None]) -> str:
+    if estimate["value"] is None:
+        return "–"
+    low, high = (estimate[k] if estimate[k] is not None else float("nan") for k in ("low", "high"))
+    return f"{estimate['value']:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _counts(measured: Mapping[str, Mapping[str, Measured]], count: str) -> list[str]:

@@ -120,8 +120,6 @@ def _cell(value: object) -> str:
 
 def _read_evaluation(path: Path) -> list[dict[str, Any]]:
     """What `lore evaluate` printed in a pipe, as rows to show; other JSON lines are shown as they are."""
-    from jobs.evaluate_judge import evaluation_rows
-
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:
@@ -135,9 +133,18 @@ def _read_evaluation(path: Path) -> list[dict[str, Any]]:
     if not all(isinstance(line, dict) for line in lines):
         raise InputError(f"{path}: every line must be a JSON object")
     try:
-        return [row for line in lines for row in (evaluation_rows(line) if "baselines" in line else [line])]
+        return [row for line in lines for row in _evaluation_rows(line)]
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{path}: not what `lore evaluate` prints") from None
+
+
+def _evaluation_rows(line: dict[str, Any]) -> list[dict[str, Any]]:
+    from jobs.attribute_tables import attribute_rows
+    from jobs.evaluate_judge import evaluation_rows
+
+    if "systems" in line:
+        return attribute_rows(line)
+    return evaluation_rows(line) if "baselines" in line else [line]
 
 
 def main(

@@ -25,7 +25,7 @@ from jobs.attribute_baselines import majority_answers, majority_rows
 from jobs.attribute_metrics import BINS, METRICS, differences, measure
 from jobs.attribute_runs import run_extractors
 from jobs.attribute_scoring import Answer, ScoredRow, answer_of, score
-from jobs.attribute_tables import PREDICTIONS, attribute_tables, save_predictions
+from jobs.attribute_tables import PREDICTIONS, attribute_rows, attribute_tables, save_predictions
 from jobs.evaluate import app
 from jobs.evaluate_attributes import evaluate_attributes, open_for
 from lore_mm.attribute import AttributeSpec
@@ -448,6 +448,13 @@ def test_an_evaluation_compares_systems_on_the_same_rows(dataset):
     assert told["differences"]["merge - majority"]["accuracy"]["value"] == pytest.approx(1 - 4 / 7, abs=1e-6)
     assert told["systems"]["vlm"]["failed"] == 1 and told["groups"] == 5
     assert "vlm: 1 rows failed and count as not answered: 1 × ValueError: a fault" in told["notes"]
+
+
+def test_what_was_printed_is_read_again_as_rows(dataset):
+    found = evaluate_attributes(dataset, [Given(KNOWLEDGE, dataset.schemas)], knowledge=KNOWLEDGE, resamples=20)
+    (row,) = attribute_rows(json.loads(json.dumps(found.as_json())))
+    assert (row[""], row["rows"], row["answered"], row["failed"]) == ("given", 7, 6, 0)
+    assert row["accuracy"] == row["F1"] == "1.00 [1.00, 1.00]" and row["ECE"].startswith("0.14 [")  # it was 0.86 sure
 
 
 def test_a_dead_engine_ends_the_evaluation(dataset):
