@@ -7,7 +7,8 @@ gets right it did not see. The metrics are told in `jobs.attribute_metrics`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -272,16 +273,18 @@ def main(
     whole = open_dataset(dataset, knowledge)
     whole = whole.only(names) if (names := _listed(attributes)) else whole
     chosen = _split(whole, split).first(limit)
-    found = evaluate_attributes(
-        chosen,
-        open_for(chosen, _listed(extractors), knowledge, embedder=embedder, model=model),
-        train=whole.in_split("train") if split == "test" else None,
-        split=split,
-        knowledge=knowledge,
-        calibration=read_calibration(calibration) if calibration else None,
-        controls=controls,
-        coverage_at=coverage_at,
-    )
+    corrected = read_calibration(calibration) if calibration else None
+    with _opened(chosen, _listed(extractors), knowledge, embedder=embedder, model=model) as opened:
+        found = evaluate_attributes(
+            chosen,
+            opened,
+            train=whole.in_split("train") if split == "test" else None,
+            split=split,
+            knowledge=knowledge,
+            calibration=corrected,
+            controls=controls,
+            coverage_at=coverage_at,
+        )
     if save is not None:
         save_predictions(found.rows, save)
         say(f"{sum(map(len, found.rows.values()))} answers beside their truth: {save}")
@@ -292,6 +295,18 @@ def main(
             say(note)
     else:
         print_json(found.as_json())
+
+
+@contextmanager
+def _opened(dataset: Dataset, names: Sequence[str], knowledge: Knowledge, **models: str) -> Iterator[list[Extractor]]:
+    """The extractors, and their engines closed in the end."""
+    extractors = open_for(dataset, names, knowledge, **models)
+    try:
+        yield extractors
+    finally:
+        for extractor in extractors:
+            if (chat := getattr(extractor, "chat", None)) is not None:
+                chat.close()
 
 
 def _split(dataset: Dataset, split: str) -> Dataset:

@@ -116,10 +116,16 @@ def test_luma_variants_of_a_parent_are_a_group_and_never_split(luma):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"parent": None}, "column 'parent': null; legal: text"),
+        ({"item_id": "x", "parent": None}, "column 'parent': null; legal: text"),
         ({"title": ""}, "column 'title': text; legal: text that is not empty"),
-        ({"attributes": []}, "column 'attributes': needs an object"),
-        ({"attributes": {"color": [1]}}, "column 'attributes', color: a list; legal: a text or a list of texts"),
+        ({}, "column 'item_id': 'MH01-Black' is there twice"),
+        ({"item_id": "x", "description": 7}, "column 'description': a number; legal: text"),
+        ({"item_id": "x", "image": {"a": 1}}, "column 'image': an object; legal: a text or a list of texts"),
+        ({"item_id": "x", "attributes": []}, "column 'attributes': needs an object"),
+        (
+            {"item_id": "x", "attributes": {"color": [1]}},
+            "column 'attributes', color: a list; legal: a text or a list of texts",
+        ),
     ],
 )
 def test_luma_faults_name_file_line_and_column(luma, change, fault):
@@ -413,6 +419,12 @@ def test_no_word_means_two_legal_values_and_each_means_itself(options):
     words = [word for values in spec.values.values() for word in values]
     assert len(words) == len(set(words)) and list(spec.values) == options
     assert all(spec.lookup[option.casefold().replace("-", " ")] == option for option in options)
+
+
+def test_spellings_of_one_legal_value_are_one_and_reserved_answers_are_none():
+    assert list(attribute_spec("sleeve", "Sleeve", ["Long Sleeve", "long-sleeve"], KNOWLEDGE).values) == ["Long Sleeve"]
+    with pytest.raises(InputError, match="'Not Stated' is a reserved answer"):
+        attribute_spec("sleeve", "Sleeve", ["Long", "Not Stated"], KNOWLEDGE)
 
 
 def test_free_text_is_asked_for_without_legal_values():

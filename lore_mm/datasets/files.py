@@ -10,7 +10,9 @@ from typing import Any
 from lore_mm.errors import InputError, nearest
 from lore_mm.records import kind_of, open_records
 
-__all__ = ["column", "read_json", "rows_of", "texts"]
+__all__ = ["column", "prose", "read_json", "rows_of", "texts"]
+
+_LARGEST_JSON = 64 * 1024 * 1024  # bytes; held whole
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -50,13 +52,27 @@ def texts(value: object, where: str) -> tuple[str, ...]:
     return tuple(one.strip() for one in given if one.strip())
 
 
+def prose(row: Mapping[str, Any], name: str, where: str) -> str:
+    """A column that may be missing or null, and else holds text.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    value = row.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{where}, column {name!r}: {kind_of(value)}; legal: text")
+    return value or ""
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object.
 
     Raises:
-        InputError: there is no such file, or it holds something else.
+        InputError: there is no such file, it is larger than 64 MiB, or it holds something else.
     """
     try:
+        if path.stat().st_size > _LARGEST_JSON:
+            raise InputError(f"{path}: larger than {_LARGEST_JSON:,} bytes")
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None

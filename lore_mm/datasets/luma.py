@@ -14,9 +14,10 @@ from typing import Any
 
 from lore_mm.attribute import AttributeSpec, fold
 from lore_mm.datasets.dataset import Dataset, Truth, in_test
-from lore_mm.datasets.files import column, read_json, rows_of, texts
+from lore_mm.datasets.files import column, prose, read_json, rows_of, texts
 from lore_mm.datasets.options import attribute_spec, schemas_of
 from lore_mm.errors import InputError
+from lore_mm.item_rows import number_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.types import Item
 
@@ -49,6 +50,8 @@ def read_luma(folder: Path, knowledge: Knowledge) -> Dataset:
     parents: dict[str, str] = {}
     for where, row in rows_of(folder / "items.jsonl"):
         item = _item(row, where)
+        if item.item_id in parents:
+            raise InputError(f"{where}, column 'item_id': {item.item_id!r} is there twice")
         items.append(item)
         parents[item.item_id] = column(row, "parent", where)
         said |= {(item.item_id, name): values for name, values in _attributes(row, where)}
@@ -72,9 +75,9 @@ def _item(row: Mapping[str, Any], where: str) -> Item:
     return Item(
         item_id=column(row, "item_id", where),
         title=column(row, "title", where),
-        description=row.get("description") or "",
-        price=row.get("price"),
-        images=(row["image"],) if row.get("image") else (),
+        description=prose(row, "description", where),
+        price=number_of(row.get("price")),
+        images=texts(row.get("image") or [], f"{where}, column 'image'"),
     )
 
 

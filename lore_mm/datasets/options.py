@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lore_mm.attribute import NOT_APPLICABLE, NOT_STATED, AttributeSpec, fold
+from lore_mm.errors import InputError
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import scanner_for
 from lore_mm.schema import AttributeSchema, Schemas
@@ -58,11 +59,20 @@ def attribute_spec(
     multi: bool = False,
     visual: bool = False,
 ) -> AttributeSpec:
-    """An attribute that chooses among `options`; without any it takes free text."""
+    """An attribute that chooses among `options` (spellings of one are one); without any it takes free text.
+
+    Raises:
+        InputError: an option is one of the two answers that are no values.
+    """
+    chosen: dict[str, str] = {}
+    for option in options:
+        if fold(option) in (fold(NOT_STATED), fold(NOT_APPLICABLE)):
+            raise InputError(f"attribute {name!r}: {option!r} is a reserved answer and cannot be a legal value")
+        chosen.setdefault(fold(option) or option, option)
     dimension = dimension_of(name, "style_detail" if options else "spec")
     if not options and dimension in _LISTED:
         dimension = "spec"
-    values = words_for(list(dict.fromkeys(options)), dimension, knowledge)
+    values = words_for(list(chosen.values()), dimension, knowledge)
     ask = f"What is its {' '.join(label.split()).lower()}?"
     kind = "choice" if options else "text"
     return AttributeSpec.model_validate(
@@ -79,7 +89,6 @@ def schemas_of(name: str, version: str, specs: Iterable[AttributeSpec]) -> Schem
 def words_for(options: Sequence[str], dimension: str, knowledge: Knowledge) -> dict[str, tuple[str, ...]]:
     """Each legal value with the words of the knowledge tables that mean it: its own first, then narrower ones."""
     taken = {fold(option): option for option in options}
-    taken |= {fold(reserved): "" for reserved in (NOT_STATED, NOT_APPLICABLE) if fold(reserved) not in taken}
     meant = {option: _entries(option, dimension, knowledge) for option in options}
     words: dict[str, list[str]] = {option: [] for option in options}
     for of in (_own_words, _narrower):

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lore_mm.datasets.dataset import SPLITS, Dataset, Truth, in_test
-from lore_mm.datasets.files import column, rows_of
+from lore_mm.datasets.files import column, prose, rows_of
 from lore_mm.datasets.options import attribute_spec, schemas_of, shipped_name
 from lore_mm.errors import InputError
 from lore_mm.knowledge import Knowledge
@@ -46,10 +46,7 @@ def read_wdc_pave(path: Path, knowledge: Knowledge) -> Dataset:
             item_id = column(row, "id", where)
             if item_id in items:
                 raise InputError(f"{where}, column 'id': {item_id!r} is there twice")
-            description = row.get("input_description")
-            items[item_id] = Item(
-                item_id, column(row, "input_title", where), description if isinstance(description, str) else ""
-            )
+            items[item_id] = Item(item_id, column(row, "input_title", where), prose(row, "input_description", where))
             cluster = row.get("cluster_id")
             groups[item_id] = item_id if cluster is None else str(cluster)
             splits[item_id] = (by_file and _split_of(file)) or ("test" if in_test(groups[item_id]) else "train")
