@@ -8,7 +8,7 @@ extractor answers everything it can. It knows no metrics.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,13 +21,14 @@ from extractors.merge import Merger
 from extractors.protocol import Extraction, Extractor, ExtractorInput
 from jobs.attribute_scoring import ScoredRow, answer_of, score
 from lore_mm.attribute import AttributeSpec
-from lore_mm.datasets import Dataset, Truth
+from lore_mm.datasets import Dataset, Truth, shipped_name
 from lore_mm.errors import PictureError
 from lore_mm.images import PicturePolicy, load_pictures
 from lore_mm.knowledge import Knowledge, load_knowledge
+from lore_mm.schema import Schemas
 from lore_mm.types import Item
 
-__all__ = ["BATCH", "Pictures", "run_extractors", "score_extractions"]
+__all__ = ["BATCH", "Pictures", "run_extractors", "score_extraction"]
 
 BATCH = 64  # items at once
 Pictures = Literal["own", "none", "shuffled"]
@@ -44,6 +45,7 @@ def run_extractors(
     extractors: Sequence[Extractor],
     *,
     knowledge: Knowledge | None = None,
+    schemas: Schemas | None = None,
     policy: PicturePolicy | None = None,
     pictures: Pictures = "own",
     calibration: Calibration | None = None,
@@ -55,6 +57,8 @@ def run_extractors(
     `pictures`: "none" withholds them, "shuffled" gives each item those of an item of another group (the next but half
     the items on, always the same): what an extractor still gets right it did not see.
 
+    `schemas`: those that the extractors work under, the data set's own unless given; with others an attribute is asked
+    by the name it has there (`lore_mm.datasets.shipped_name`), and an answer counts for the legal value it means.
     Confidences are as `calibration` corrects them, the extractors' own without one. `gate`: what it settles is not
     asked of later extractors, and such a row of theirs is silence; by default it settles nothing.
 
@@ -62,37 +66,48 @@ def run_extractors(
         LoreError: an engine is dead or missing.
     """
     known = knowledge or load_knowledge()
-    merger = Merger(known, dataset.schemas)
+    merger = Merger(known, schemas or dataset.schemas)
+    asked_as = {t.attribute: shipped_name(t.attribute) if schemas else t.attribute for t in dataset.truth}
+    every = {n for department in merger.schemas.departments.values() for n in department.specs}
+    # nobody need ask for what has no truth; but under the shipped schemas the kind of thing tells what there is to ask
+    every -= {"category"} if schemas else set()
     truths = _by_item(dataset.truth)
     items = dataset.items
-    shown = {"own": items, "none": (), "shuffled": _shuffled(dataset)}[pictures]
+    shown = _shuffled(dataset) if pictures == "shuffled" else items
     looked_at = any(e.needs_pictures for e in extractors) and pictures != "none"
     for start in range(0, len(items), batch):
         part = items[start : start + batch]
         loaded = _load(shown[start : start + batch], dataset, policy) if looked_at else [_Loaded()] * len(part)
+        settled = [
+            frozenset(every - {asked_as[truth.attribute] for truth in truths.get(item.item_id, ())}) for item in part
+        ]
         inputs = [
-            ExtractorInput(
-                item, None, one.pictures, one.errors, settled=_settled(dataset, truths.get(item.item_id, ()))
-            )
-            for item, one in zip(part, loaded, strict=True)
+            ExtractorInput(item, None, one.pictures, one.errors, settled=names)
+            for item, one, names in zip(part, loaded, settled, strict=True)
         ]
         found = extract_all(inputs, extractors, merger, gate or Gate(Calibration()))
         for item, extractions in zip(part, found, strict=True):
             for name, own in extractions.items():
                 extraction = calibration.calibrated(name, own) if calibration else own
                 if name != "merge" or len(extractors) > 1:
-                    yield from score_extractions(dataset, name, extraction, truths.get(item.item_id, ()), known)
+                    rows = truths.get(item.item_id, ())
+                    yield from score_extraction(dataset, name, extraction, rows, asked_as, known)
 
 
-def score_extractions(
-    dataset: Dataset, name: str, extraction: Extraction, truths: Iterable[Truth], knowledge: Knowledge
+def score_extraction(
+    dataset: Dataset,
+    name: str,
+    extraction: Extraction,
+    truths: Iterable[Truth],
+    asked_as: Mapping[str, str],
+    knowledge: Knowledge,
 ) -> Iterator[ScoredRow]:
-    """One extractor's extraction of one item beside each truth of that item."""
-    schema = dataset.schemas.for_category(extraction.category, knowledge)
+    """One extractor's extraction of one item beside each truth of that item. `asked_as`: attribute → its name there."""
+    specs = dataset.schemas.for_category(extraction.category, knowledge).specs
     error = (extraction.error or "failed") if extraction.status == "failed" else None
     for truth in truths:
-        spec = schema.specs.get(truth.attribute) or _anywhere(dataset, truth.attribute)
-        said = [value for value in extraction.attributes if value.name == truth.attribute]
+        spec = specs.get(truth.attribute) or _anywhere(dataset, truth.attribute)
+        said = [one for one in extraction.attributes if one.name == asked_as.get(truth.attribute, truth.attribute)]
         yield score(name, dataset.group(truth.item_id), truth, spec, answer_of(spec, said, error))
 
 
@@ -106,12 +121,6 @@ def _by_item(truth: Iterable[Truth]) -> dict[str, list[Truth]]:
     for row in truth:
         found.setdefault(row.item_id, []).append(row)
     return found
-
-
-def _settled(dataset: Dataset, truths: Iterable[Truth]) -> frozenset[str]:
-    """The attributes that nobody need ask of an item: those without truth."""
-    every = {name for department in dataset.schemas.departments.values() for name in department.specs}
-    return frozenset(every - {truth.attribute for truth in truths})
 
 
 def _shuffled(dataset: Dataset) -> tuple[Item, ...]:

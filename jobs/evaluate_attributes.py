@@ -29,6 +29,7 @@ from lore_mm.errors import InputError, nearest
 from lore_mm.images import PicturePolicy
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.models import DEFAULT_EMBEDDER
+from lore_mm.schema import Schemas, load_schemas
 
 __all__ = ["EXTRACTORS", "Evaluation", "evaluate_attributes", "main", "open_for"]
 
@@ -91,9 +92,16 @@ class Evaluation:
 
 
 def open_for(
-    dataset: Dataset, names: Sequence[str], knowledge: Knowledge, *, embedder: str = DEFAULT_EMBEDDER, model: str = ""
+    dataset: Dataset,
+    names: Sequence[str],
+    knowledge: Knowledge,
+    *,
+    schemas: Schemas | None = None,
+    embedder: str = DEFAULT_EMBEDDER,
+    model: str = "",
 ) -> list[Extractor]:
-    """The extractors of these names over a data set's schemas, in the order they run, each answering all it can.
+    """The extractors of these names, in the order they run: under the data set's schemas, each answering all it can, or
+    under other `schemas` as they are in production.
 
     Raises:
         InputError: an unknown name, or vlm without a model.
@@ -106,33 +114,35 @@ def open_for(
         raise InputError(f"no extractors named; legal: {', '.join(EXTRACTORS)}")
     if "vlm" in names and not model:
         raise InputError("vlm needs a model: --model hf:lore-vlm-tiny, or another address")
-    return [_open(name, dataset, knowledge, embedder, model) for name in EXTRACTORS if name in names]
+    opened = [_open(n, schemas or dataset.schemas, knowledge, embedder, model) for n in EXTRACTORS if n in names]
+    for extractor in opened:
+        if extractor.name == "zero_shot" and schemas is None:
+            # also what no card of the model measured, and however unsure it is: what it is worth is measured here
+            extractor.calibration["default"] = {"threshold": 0.0}  # type: ignore[attr-defined]
+    return opened
 
 
-def _open(name: str, dataset: Dataset, knowledge: Knowledge, embedder: str, model: str) -> Extractor:
+def _open(name: str, schemas: Schemas, knowledge: Knowledge, embedder: str, model: str) -> Extractor:
     if name == "given":
         from extractors.given import Given
 
-        return Given(knowledge, dataset.schemas)
+        return Given(knowledge, schemas)
     if name == "palette":
         from extractors.palette import Palette
 
         return Palette(knowledge)
     if name == "zero_shot":
-        from extractors.zero_shot import CALIBRATION_DEFAULT, ZeroShot
+        from extractors.zero_shot import ZeroShot
         from lore_mm.models import open_embedder
 
-        zero_shot = ZeroShot(open_embedder(embedder), dataset.schemas, knowledge)
-        # also what no card of the model measured, and however unsure it is: what it is worth is measured here
-        zero_shot.calibration[CALIBRATION_DEFAULT] = {"threshold": 0.0}
-        return zero_shot
+        return ZeroShot(open_embedder(embedder), schemas, knowledge)
     if name == "ocr":
         from extractors.ocr import Ocr
 
-        return Ocr(knowledge, dataset.schemas)
+        return Ocr(knowledge, schemas)
     from extractors.vlm import open_vlm
 
-    return open_vlm(model, dataset.schemas, knowledge)
+    return open_vlm(model, schemas, knowledge)
 
 
 def evaluate_attributes(
@@ -142,6 +152,7 @@ def evaluate_attributes(
     train: Dataset | None = None,
     split: str = ALL,
     knowledge: Knowledge | None = None,
+    schemas: Schemas | None = None,
     calibration: Calibration | None = None,
     controls: bool = False,
     coverage_at: float = 0.95,
@@ -150,7 +161,8 @@ def evaluate_attributes(
 ) -> Evaluation:
     """Run extractors over a data set and measure each, the verdict over them, and the majority of `train`.
 
-    `controls` repeats vlm without pictures and with those of other items.
+    `schemas`: those that the extractors were opened with, where not the data set's own. `controls` repeats vlm without
+    pictures and with those of other items.
 
     Raises:
         InputError: the data set has no labelled rows.
@@ -167,7 +179,13 @@ def evaluate_attributes(
     with progress("evaluate attributes", len(dataset.truth) * (systems + len(runs) - 1)) as advance:
         for renamed, some, pictures in runs:
             for row in run_extractors(
-                dataset, some, knowledge=knowledge, policy=policy, pictures=pictures, calibration=calibration
+                dataset,
+                some,
+                knowledge=knowledge,
+                schemas=schemas,
+                policy=policy,
+                pictures=pictures,
+                calibration=calibration,
             ):
                 if renamed is None or row.extractor == "vlm":
                     name = renamed or row.extractor
@@ -183,12 +201,13 @@ def evaluate_attributes(
         "merge" if len(extractors) > 1 else extractors[0].name,
         rows,
         {name: measure(some, coverage_at=coverage_at, resamples=resamples) for name, some in rows.items()},
-        _notes(rows, coverage_at),
+        _notes(rows, coverage_at, shipped=schemas is not None),
     )
 
 
-def _notes(rows: Mapping[str, Sequence[ScoredRow]], coverage_at: float) -> list[str]:
-    notes = [f"coverage: the share of rows that can be answered with a precision of {coverage_at:g}, surest first"]
+def _notes(rows: Mapping[str, Sequence[ScoredRow]], coverage_at: float, *, shipped: bool) -> list[str]:
+    notes = ["asked by schemas other than the data set's: what these do not have is never answered"] if shipped else []
+    notes += [f"coverage: the share of rows that can be answered with a precision of {coverage_at:g}, surest first"]
     if MAJORITY in rows:
         notes.append(f"{MAJORITY}: the commonest answer of split train for each attribute")
     else:
@@ -232,6 +251,10 @@ ExtractorNames = Annotated[
 ModelAddress = Annotated[
     str, typer.Option("--model", help="The model of vlm: hf:NAME, vllm:NAME, openai:URL#NAME, scripted:FILE.")
 ]
+Shipped = Annotated[
+    bool,
+    typer.Option("--shipped", help="Ask by the shipped schemas, as `lore extract` does, not by the data set's values."),
+]
 CalibrationFile = Annotated[
     Path | None, typer.Option("--calibration", help="Correct confidences by what `lore calibrate` wrote.")
 ]
@@ -252,6 +275,7 @@ def main(
     split: Annotated[str, typer.Option("--split", help="Which items: test, train or all.")] = "test",
     attributes: Annotated[str, typer.Option("--attributes", help="Only these, between commas; else all.")] = "",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N items.")] = None,
+    shipped: Shipped = False,
     calibration: CalibrationFile = None,
     coverage_at: CoverageAt = 0.95,
     controls: Controls = False,
@@ -271,16 +295,19 @@ def main(
         raise InputError(f"--save {save}: legal: the name of a .parquet file")
     knowledge = load_knowledge()
     whole = open_dataset(dataset, knowledge)
-    whole = whole.only(names) if (names := _listed(attributes)) else whole
+    whole = whole.only(wanted) if (wanted := _listed(attributes)) else whole
     chosen = _split(whole, split).first(limit)
     corrected = read_calibration(calibration) if calibration else None
-    with _opened(chosen, _listed(extractors), knowledge, embedder=embedder, model=model) as opened:
+    schemas = load_schemas() if shipped else None
+    names = _listed(extractors)
+    with _opened(chosen, names, knowledge, schemas=schemas, embedder=embedder, model=model) as opened:
         found = evaluate_attributes(
             chosen,
             opened,
             train=whole.in_split("train") if split == "test" else None,
             split=split,
             knowledge=knowledge,
+            schemas=schemas,
             calibration=corrected,
             controls=controls,
             coverage_at=coverage_at,
@@ -298,7 +325,7 @@ def main(
 
 
 @contextmanager
-def _opened(dataset: Dataset, names: Sequence[str], knowledge: Knowledge, **models: str) -> Iterator[list[Extractor]]:
+def _opened(dataset: Dataset, names: Sequence[str], knowledge: Knowledge, **models: Any) -> Iterator[list[Extractor]]:
     """The extractors, and their engines closed in the end."""
     extractors = open_for(dataset, names, knowledge, **models)
     try:

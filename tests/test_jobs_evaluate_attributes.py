@@ -367,6 +367,27 @@ def test_the_verdict_over_several_is_scored_as_merge(dataset):
     assert merged["a"].confidence == pytest.approx(0.972)  # title and picture agree: 1 - (1 - 0.86) · (1 - 0.8)
 
 
+def test_under_other_schemas_an_attribute_has_another_name_and_the_answer_counts_for_what_it_means(tmp_path):
+    from lore_mm.schema import load_schemas
+
+    specs = [
+        attribute_spec("category", "category", ["Hoodies & Sweatshirts", "Bags"], KNOWLEDGE),
+        attribute_spec("gender", "gender", ["Men", "Women"], KNOWLEDGE),
+        attribute_spec("sheen", "sheen", ["Matte", "Shiny"], KNOWLEDGE),
+    ]
+    truth = (Truth("a", "category", ("Hoodies & Sweatshirts",)), Truth("a", "gender", ("Women",)),
+             Truth("a", "sheen", ("Matte",)))  # fmt: skip
+    items = (Item("a", "Women's hoodie"),)
+    dataset = Dataset("x", items, truth, schemas_of("x", "1", specs), {"a": "test"}, {})
+    shipped, seen = load_schemas(), Looks()
+    extractors = [*open_for(dataset, ["given"], KNOWLEDGE, schemas=shipped), seen]
+    rows = list(run_extractors(dataset, extractors, knowledge=KNOWLEDGE, schemas=shipped))
+    assert [r.values for r in rows if r.extractor == "given"] == [("Hoodies & Sweatshirts",), ("Women",), ()]
+    assert [r.exact for r in rows if r.extractor == "given"] == [True, True, False]
+    assert "audience" not in seen.seen[0].settled and "category" not in seen.seen[0].settled
+    assert {"color", "material", "sleeve_length"} <= seen.seen[0].settled
+
+
 def test_pictures_withheld_and_shuffled_are_what_the_model_sees(dataset):
     looks = Looks()
     rows = list(run_extractors(dataset, [looks], knowledge=KNOWLEDGE, pictures="none"))

@@ -14,10 +14,11 @@ from importlib import import_module
 from pathlib import Path
 
 from lore_mm.datasets.dataset import SPLITS, Dataset, Truth
+from lore_mm.datasets.options import shipped_name
 from lore_mm.errors import InputError, nearest
 from lore_mm.knowledge import Knowledge, load_knowledge
 
-__all__ = ["FORMATS", "SPLITS", "Dataset", "Truth", "open_dataset"]
+__all__ = ["FORMATS", "SPLITS", "Dataset", "Truth", "open_dataset", "shipped_name"]
 
 FORMATS: Mapping[str, str] = {
     "luma": "lore_mm.datasets.luma:read_luma",
