@@ -196,7 +196,10 @@ def test_implicitave_labels_one_attribute_an_item_among_its_own_options(implicit
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
-        (("b", "b.jpg", "c", "t", "Sleeve Style", "Long", "Clothing"), "'Long' is no option of 'Sleeve Style'"),
+        (
+            ("b", "b.jpg", "c", "t", "Sleeve Style", "Long", "Clothing"),
+            "'Long' is no option of 'sleeve style' (clothing)",
+        ),
         (("b", "b.jpg", "c", "t", "Sleeves", "Long Sleeve", "Clothing"), "options_Clothing.json has no attribute"),
         (("b", "b.jpg", "c", "t", "Taste", "Sweet", "Food"), "nothing, or there is no such file"),
         (("b", "b.jpg", "c", "", "Sleeve Style", "Long Sleeve", "Clothing"), "column 'title'"),
@@ -207,6 +210,21 @@ def test_implicitave_faults_name_the_line(implicitave, row, fault):
     with pytest.raises(InputError) as refused:
         open_dataset(f"implicitave:{implicitave}")
     assert f"{implicitave / 'items.csv'}, line 3" in str(refused.value) and fault in str(refused.value)
+
+
+def test_implicitave_by_the_names_of_the_published_tables(implicitave):
+    columns = ("id", "images", "category", "texts", "attribute_names", "attribute_values", "domain", "split")
+    rows = [(*row[:3], f"[Title] {row[3]}", *row[4:], split) for row, split in zip(
+        IMPLICIT_ROWS, ("train", "val", "test", ""), strict=True
+    )]  # fmt: skip
+    by_other_names = open_dataset(f"implicitave:{implicitave}")
+    write_implicit(implicitave, rows, columns)
+    dataset = open_dataset(f"implicitave:{implicitave}")
+    assert dataset.items == by_other_names.items and dataset.truth == by_other_names.truth
+    last = "test" if in_test("a4") else "train"
+    assert dataset.splits == {"a1": "train", "a2": "test", "a3": "test", "a4": last}
+    write_implicit(implicitave, [(*row[:1], "", *row[2:]) for row in rows], columns)
+    assert all(item.images == () for item in open_dataset(f"implicitave:{implicitave}").items)
 
 
 def test_implicitave_without_a_column_says_which(implicitave):
