@@ -75,15 +75,17 @@ def answer_of(spec: AttributeSpec, said: Iterable[AttributeValue], error: str | 
     """The answer that an extraction's values of one attribute amount to.
 
     Values in other words for one legal value become that one, the surest confidence kept, shares added. Of an attribute
-    that holds one value only, the one with the largest share counts, or without shares the surest. `error` is kept only
-    where nothing was said.
+    that holds one value only, the one with the largest share counts, or without shares the surest. `error` (of the
+    extraction as a whole) is kept only where nothing was said of the attribute, not even that it is not stated.
     """
     merged: dict[str, AttributeValue] = {}
     shares: dict[str, float | None] = {}
     failed = error
     for one in said:
-        if one.status == "failed":
-            failed = failed or one.error or "failed"
+        if one.status in ("not_stated", "not_applicable"):
+            failed = None
+        elif one.status == "failed":
+            failed = one.error or failed or "failed"
         if one.status not in ("value", "conflict") or one.value is None:
             continue
         value = spec.lookup.get(fold(one.value), one.value)

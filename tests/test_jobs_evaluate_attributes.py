@@ -76,6 +76,7 @@ def test_silence_failure_and_conflict():
     assert answer_of(COLOR, [value("color", None, 0.7, "not_stated")]) == Answer()
     assert answer_of(COLOR, [value("color", None, 0.0, "failed", error="half a JSON")]) == Answer(error="half a JSON")
     assert answer_of(COLOR, [], "no picture") == Answer(error="no picture")
+    assert answer_of(COLOR, [value("color", None, 0.7, "not_stated")], "another field broke") == Answer()
     assert answer_of(COLOR, [value("color", "Red", 0.7, "conflict")], "a picture is broken").values == ("Red",)
     assert answer_of(COLOR, [value("color", "Red", 0.7, "conflict")], "a picture is broken").error is None
 
