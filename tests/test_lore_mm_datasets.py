@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -448,3 +448,43 @@ def test_spellings_of_one_legal_value_are_one_and_reserved_answers_are_none():
 def test_free_text_is_asked_for_without_legal_values():
     spec = attribute_spec("closure", "Closure", (), KNOWLEDGE)
     assert (spec.type, spec.dimension, dict(spec.values)) == ("text", "spec", {})
+
+
+# -- whatever stands in a file -----------------------------------------------------------------------------------------
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+COLUMN_NAMES = sorted(
+    {"attribute", "value", "domain", "id", "image", "input_title", "target_scores", "cluster_id", "truth", "split",
+     "group", "item_id", "title", "parent", "attributes", "category", "gender", "description", "price"}
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, "own"])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.dictionaries(st.sampled_from(COLUMN_NAMES), ANYTHING, min_size=1), min_size=1, max_size=3))
+def test_anything_is_a_data_set_or_one_line_of_what_is_wrong_with_it(tmp_path, kind, rows):
+    write_json(tmp_path / "options_d.json", {"a": ["x", "y"]})
+    write_json(tmp_path / "attribute_schema.json", LUMA_SCHEMA)
+    whole = {"luma": LUMA_ITEM, "implicitave": dict(zip(IMPLICIT_COLUMNS, IMPLICIT_ROWS[0], strict=True)),
+             "wdc_pave": offer(1, STATED), "own": OWN[0]}[kind]  # fmt: skip
+    mixed = [{**whole, **row} for row in rows]  # mostly sound, so that faults are met deep inside
+    if kind == "implicitave":
+        cells = [[str(row.get(name, "")).replace("\n", " ") for name in IMPLICIT_COLUMNS] for row in mixed]
+        write_implicit(tmp_path, cells)
+    else:
+        write_lines(tmp_path / "items.jsonl", mixed)
+    address = str(tmp_path / "items.jsonl") if kind == "own" else f"{kind}:{tmp_path}"
+    try:
+        dataset = open_dataset(address)
+    except InputError as error:
+        assert str(tmp_path) in str(error) or "reserved" in str(error)
+        assert "\n" not in str(error)
+        return
+    items = {item.item_id for item in dataset.items}
+    known = {name for d in dataset.schemas.departments.values() for name in d.specs}
+    assert items == set(dataset.splits) and {row.item_id for row in dataset.truth} <= items
+    assert {row.attribute for row in dataset.truth} <= known
