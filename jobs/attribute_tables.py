@@ -45,19 +45,23 @@ _BY_ATTRIBUTE = ("accuracy", "f1")
 
 
 def attribute_tables(measured: Mapping[str, Mapping[str, Measured]]) -> list[object]:
-    """Metrics over all attributes, a system a column; then accuracy and F1 of each attribute."""
+    """Metrics over all rows and as means over attributes, a system a column; then accuracy and F1 by attribute."""
     from rich.box import SIMPLE
     from rich.table import Table
 
     systems = list(measured)
-    overall = Table("", *systems, title="over all attributes, 95 % intervals over groups", box=SIMPLE)
-    for part in ("micro", "macro"):
+    tables: list[object] = []
+    for part, title in (("micro", "all rows (micro)"), ("macro", "mean over attributes (macro)")):
+        table = Table(title=f"{title}, 95 % intervals over groups", box=SIMPLE)
+        table.add_column("", no_wrap=True)
+        for name in systems:
+            table.add_column(name)
         for metric in METRICS:
-            cells = [_cell(measured[name][part].metrics[metric]) for name in systems]
-            overall.add_row(f"{part} {_TITLES[metric]}", *cells)
-    for count in ("n", "answered", "failed"):
-        overall.add_row(f"rows {count}" if count != "n" else "rows", *_counts(measured, count))
-    tables: list[object] = [overall]
+            table.add_row(_TITLES[metric], *(_cell(measured[name][part].metrics[metric]) for name in systems))
+        if part == "micro":
+            for count, word in (("n", "rows"), ("answered", "answered"), ("failed", "failed")):
+                table.add_row(word, *_counts(measured, count))
+        tables.append(table)
     attributes = [name for name in measured[systems[0]] if name not in ("micro", "macro")]
     for metric in _BY_ATTRIBUTE:
         table = Table("attribute", "rows", *systems, title=f"{_TITLES[metric]} by attribute", box=SIMPLE)

@@ -35,7 +35,7 @@ __all__ = ["EXTRACTORS", "Evaluation", "evaluate_attributes", "main", "open_for"
 
 EXTRACTORS = ("given", "palette", "zero_shot", "ocr", "vlm")  # in the order they run
 DEFAULT = "given,palette,zero_shot"
-CONTROLS: Mapping[str, Pictures] = {"no pictures": "none", "others' pictures": "shuffled"}
+CONTROLS: Mapping[str, Pictures] = {"text only": "none", "shuffled": "shuffled"}
 ALL = "all"
 
 
@@ -173,7 +173,7 @@ def evaluate_attributes(
     runs: list[tuple[str | None, Sequence[Extractor], Pictures]] = [(None, extractors, "own")]
     if controls and any(e.name == "vlm" for e in extractors):
         blind = [e for e in extractors if e.name == "vlm" or not e.needs_pictures]
-        runs += [(f"vlm, {name}", blind, pictures) for name, pictures in CONTROLS.items()]
+        runs += [(f"vlm {name}", blind, pictures) for name, pictures in CONTROLS.items()]
     rows: dict[str, list[ScoredRow]] = {}
     systems = len(extractors) + (len(extractors) > 1)
     with progress("evaluate attributes", len(dataset.truth) * (systems + len(runs) - 1)) as advance:
