@@ -83,12 +83,19 @@ class Evaluation:
                 for name, parts in self.measured.items()
             },
             "differences": {
-                f"{self.system} - {name}": _plain(differences(head["micro"], parts["micro"]))
-                for name, parts in self.measured.items()
-                if name != self.system
+                f"{one} - {other}": _plain(differences(self.measured[one]["micro"], self.measured[other]["micro"]))
+                for one, other in self._compared()
             },
             "notes": list(self.notes),
         }
+
+    def _compared(self) -> Iterator[tuple[str, str]]:
+        """What is told apart: `system` from every other, and vlm from itself where it did not see the pictures."""
+        for name in self.measured:
+            if name != self.system:
+                yield self.system, name
+            if name.startswith("vlm ") and self.system != "vlm":
+                yield "vlm", name
 
 
 def open_for(

@@ -468,6 +468,7 @@ def test_an_evaluation_compares_systems_on_the_same_rows(dataset):
     assert told["system"] == "merge" and told["metrics"]["accuracy"] == told["systems"]["merge"]["micro"]["accuracy"]
     assert told["metrics"]["macro_f1"] == told["systems"]["merge"]["macro"]["f1"]
     assert told["differences"]["merge - majority"]["accuracy"]["value"] == pytest.approx(1 - 4 / 7, abs=1e-6)
+    assert told["differences"]["vlm - vlm text only"]["accuracy"]["value"] == pytest.approx(2 / 7, abs=1e-6)
     assert told["systems"]["vlm"]["failed"] == 1 and told["groups"] == 5
     assert "vlm: 1 rows failed and count as not answered: 1 × ValueError: a fault" in told["notes"]
 
