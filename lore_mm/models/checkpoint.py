@@ -6,13 +6,16 @@ transformers and vLLM fetch themselves. This module loads nothing.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from lore_mm.errors import ModelError
+from lore_mm.fingerprint import sha_of
 
-__all__ = ["LORE_VLM_TINY", "checkpoint_folder"]
+__all__ = ["LORE_VLM_TINY", "checkpoint_folder", "checkpoint_sha"]
 
 LORE_VLM_TINY = "lore-vlm-tiny"
+_PIECE, _PIECES = 1 << 20, 256  # bytes a piece; a file of up to 256 MiB is read whole
 
 
 def checkpoint_folder(name: str) -> str:
@@ -33,3 +36,25 @@ def checkpoint_folder(name: str) -> str:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"{name}: no such folder")
     return name
+
+
+def checkpoint_sha(folder: str) -> str:
+    """What tells one checkpoint from another: names, sizes and content of its files, whoever loads it.
+
+    Of a large file, pieces at equal distances are read: the whole would take minutes. A hub repository is known by its
+    name alone.
+    """
+    if not Path(folder).is_dir():
+        return sha_of(folder)
+    files = sorted(path for path in Path(folder).iterdir() if path.suffix in (".safetensors", ".json", ".jinja"))
+    return sha_of([[path.name, path.stat().st_size, _sha_of_pieces(path)] for path in files])
+
+
+def _sha_of_pieces(path: Path) -> str:
+    size, digest = path.stat().st_size, hashlib.sha256()
+    step = max(_PIECE, size // _PIECES)
+    with path.open("rb") as file:
+        for start in range(0, size, step):
+            file.seek(start)
+            digest.update(file.read(_PIECE))
+    return digest.hexdigest()

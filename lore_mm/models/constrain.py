@@ -130,10 +130,10 @@ class Constraint:
         """Whether anything is constrained at all."""
         return any(matcher is not None for matcher in self._matchers)
 
-    def follow(self, tokens: Sequence[int]) -> None:
-        """Take the token just chosen in each row; those after the end of a turn are not looked at."""
+    def follow(self, tokens: Sequence[int | None]) -> None:
+        """Take the token just chosen in each row, None where it does not count."""
         for matcher, token in zip(self._matchers, tokens, strict=True):
-            if matcher is not None and not matcher.is_stopped():
+            if matcher is not None and token is not None and not matcher.is_stopped():
                 matcher.consume_token(token)
 
     def legal_bits(self) -> NDArray[np.int32]:
