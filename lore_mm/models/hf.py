@@ -20,7 +20,7 @@ from lore_mm.models.constrain import Grammars
 from lore_mm.models.hf_checkpoint import Checkpoint, load
 from lore_mm.models.hf_decoding import Decoding, Said
 from lore_mm.models.hf_likelihoods import likelihoods
-from lore_mm.models.pieces import pieces_of
+from lore_mm.models.pieces import pieces_of, text_of
 from lore_mm.models.shared_batches import SharedBatches
 
 __all__ = ["HfChat", "open_chat"]
@@ -215,7 +215,7 @@ def _reply(checkpoint: Checkpoint, request: ChatRequest, said: Said, read: int, 
     tokenizer: Any = checkpoint.tokenizer
     spoken = [i for i, token in enumerate(said.ids) if token not in checkpoint.special]
     ids = [said.ids[i] for i in spoken]
-    text = tokenizer.decode(ids)
+    text = text_of(tokenizer, ids)
     usage = Usage(1, read, said.generated)
     if fault:
         return _failed(f"the JSON Schema could not be followed: {fault}", text, usage)
