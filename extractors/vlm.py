@@ -67,6 +67,7 @@ class _Work:
     share: float = 1.0  # the likelihood of the top of the tree, where the kind is found in two steps
     found: dict[str, list[AttributeValue]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    settled: list[str] = field(default_factory=list)  # not asked for, because known surely enough
     usage: Usage = NO_USAGE
     errors: list[str] = field(default_factory=list)
     reply: str | None = None
@@ -199,19 +200,20 @@ class Vlm:
         asks: list[tuple[_Work, tuple[AttributeSpec, ...], str]] = []
         for work in works:
             schema = self.schemas.for_category(work.category, self.knowledge)
-            specs = self._unsettled(schema, work.one)
+            if _CATEGORY in work.one.settled and self._may_ask(_CATEGORY):
+                work.settled.append(_CATEGORY)
+            wanted = [spec for name, spec in schema.specs.items() if name != _CATEGORY and self._may_ask(name)]
+            work.settled += [spec.name for spec in wanted if spec.name in work.one.settled]
+            specs = [spec for spec in wanted if spec.name not in work.one.settled]
             work.asked += [spec.name for spec in specs]
             asks += [(work, part, schema.thing) for part in self.asker.parts(specs)]
         self._round(asks)
 
-    def _unsettled(self, schema: AttributeSchema, one: ExtractorInput) -> list[AttributeSpec]:
-        return [
-            spec
-            for name, spec in schema.specs.items()
-            if name not in (_CATEGORY, *_RECORDS)
-            and name not in one.settled
-            and (self.fields is None or name in self.fields)
-        ]
+    def _may_ask(self, name: str) -> bool:
+        """Whether it is among what this extractor is to ask for."""
+        if name == _CATEGORY and not self.ask_category:
+            return False
+        return name not in _RECORDS and (self.fields is None or name in self.fields)
 
     # -- one round -----------------------------------------------------------------------------------------------------
 
@@ -342,6 +344,7 @@ def _extraction(work: _Work) -> Extraction:
         "failed" if errors else "ok",
         errors or None,
         asked=tuple(work.asked),
+        settled=tuple(work.settled),
         usage=work.usage,
         reply=work.reply,
     )

@@ -3,10 +3,15 @@
 One row of ATTRIBUTES for each extractor and one, `merge`, for the verdict; an item counts as its verdict does. An item
 with a picture that cannot be read is failed and says so, and keeps what its text told. Which items are stale is decided
 by content: the seller's row, the pictures' bytes, and the shas of the extractors.
+
+A vision-language model is asked last, and only for what the gate does not hold for settled (`extractors.gate`). The
+rows of extractors keep their own confidences, so that a calibration can be fitted on them again; the verdict has
+calibrated ones. What a model was asked, and what that cost, stands in the column `usage` of its rows.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,58 +19,87 @@ from typing import Annotated, Any
 import pyarrow as pa
 import typer
 
+from extractors.calibrate import Calibration, read_calibration
 from extractors.cascade import extract_all
+from extractors.gate import Gate
 from extractors.merge import Merger
 from extractors.protocol import Extraction, Extractor, ExtractorInput
+from jobs.asked import Asked, usage_row
 from jobs.ingest import ingest_items
 from jobs.item_input import ItemInput, LoadedItem, picture_settings
+from jobs.open_extractors import (
+    DEFAULT,
+    EXTRACTORS,
+    VlmChoice,
+    close_extractors,
+    model_options,
+    open_extractors,
+)
 from jobs.options import (
     AllowHosts,
     AllowUrls,
+    Ask,
+    CalibrationFile,
     KnowledgeFolder,
     Limit,
     MaybeBatchRows,
+    ModelOption,
     NewRun,
+    Prompt,
     RetryFailed,
     Sample,
     StoreAddress,
+    VlmAddress,
+    listed,
 )
 from jobs.plan import Counts, read_runs
 from jobs.spine import run_job
 from lore_mm.config import default_store
 from lore_mm.console import command_app, run, say
-from lore_mm.errors import InputError, MissingExtraError, nearest
+from lore_mm.errors import ModelError
 from lore_mm.fingerprint import sha_of
 from lore_mm.images import PicturePolicy
-from lore_mm.knowledge import Knowledge, load_knowledge
-from lore_mm.models import DEFAULT_EMBEDDER, Embedder, open_embedder
+from lore_mm.knowledge import load_knowledge
+from lore_mm.models import DEFAULT_CHAT, DEFAULT_EMBEDDER, Embedder
 from lore_mm.rows import attributes_table
-from lore_mm.schema import Schemas, load_schemas
+from lore_mm.schema import load_schemas
+from lore_mm.tables import MAX_REPLY
 from lore_mm.types import Provenance
 from stores.features import FeatureStore, open_store
 
-__all__ = ["EXTRACTORS", "ExtractItems", "extract_items", "main", "open_extractors"]
+__all__ = ["ExtractItems", "extract_items", "main"]
 
-EXTRACTORS = ("given", "palette", "zero_shot")
+CALIBRATION = "calibration.json"  # in the store's folder: used where it is there and none is named
+# Micro-batches at once where a model is asked: the next one's requests are in its queue while the last of one end.
+IN_FLIGHT = 2
 # Items a commit. Two micro-batches of decoded pictures are held at once, at most 0.8 MB a picture; commits of few rows
 # make many files, which every reader pays for.
 BATCH_ROWS, BATCH_ROWS_TEXT = 256, 4096
 
 
 class ExtractItems(ItemInput):
-    """Extractors over micro-batches of items (see `jobs.spine.Work`)."""
+    """Extractors over micro-batches of items (see `jobs.work.Work`)."""
 
     job, table = "extract_items", "attributes"
     verdict: Mapping[str, str] = {"extractor": "merge"}
 
     def __init__(
-        self, store: FeatureStore, extractors: Sequence[Extractor], merger: Merger, policy: PicturePolicy
+        self,
+        store: FeatureStore,
+        extractors: Sequence[Extractor],
+        merger: Merger,
+        policy: PicturePolicy,
+        calibration: Calibration | None = None,
     ) -> None:
         super().__init__(store, policy, with_pictures=any(e.needs_pictures for e in extractors))
-        self.extractors = list(extractors)
-        self.merger = merger
+        self.asks = any(e.name == "vlm" for e in extractors)
+        self.extractors = [e if e.name == "vlm" else _OneAtATime(e) for e in extractors] if self.asks else extractors
+        self.merger, self.gate, self.asked = merger, Gate(calibration), Asked()
         self.shas = {e.name: e.sha for e in extractors} | {merger.name: merger.sha}
-        made_with = {"extractors": self.shas, "pictures": picture_settings(policy) if self.with_pictures else None}
+        made_with: dict[str, Any] = {"extractors": self.shas}
+        made_with["pictures"] = picture_settings(policy) if self.with_pictures else None
+        if self.asks or calibration:
+            made_with["gate"] = self.gate.sha
         self.settings: Mapping[str, Any] = {
             **made_with,
             "allow_urls": policy.allow_urls,
@@ -77,13 +111,14 @@ class ExtractItems(ItemInput):
         """Rows of ATTRIBUTES: for each item one an extractor, in the order they ran, and last the verdict."""
         usable = [one for one in loaded if one.error is None]
         inputs = [ExtractorInput(i.item, None, i.pictures, i.picture_errors) for i in usable]
-        found = iter(extract_all(inputs, self.extractors, self.merger))
+        found = iter(extract_all(inputs, self.extractors, self.merger, self.gate))
         made: list[dict[str, Any]] = []
         for one in loaded:
             extractions = {"merge": Extraction(status="failed", error=one.error)} if one.error else next(found)
             item_id = one.item.item_id
             made += [_row(item_id, name, e, self.shas[name]) for name, e in extractions.items() if name != "merge"]
             made.append(_verdict(one, extractions))
+            self.asked.add(extractions.values())
         return attributes_table(made)
 
     def failed(self, rows: pa.Table, error: str) -> pa.Table:
@@ -92,6 +127,19 @@ class ExtractItems(ItemInput):
             _row(item_id, "merge", Extraction(status="failed", error=error), "")
             for item_id in map(str, rows.column("item_id").to_pylist())
         )
+
+
+class _OneAtATime:
+    """An extractor that is called from one thread at a time; engines that are asked look after themselves."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        self._extractor, self._lock = extractor, threading.Lock()
+        self.name, self.needs_pictures, self.sha = extractor.name, extractor.needs_pictures, extractor.sha
+
+    def extract(self, inputs: Sequence[ExtractorInput]) -> list[Extraction]:
+        """As the extractor does."""
+        with self._lock:
+            return self._extractor.extract(inputs)
 
 
 def _row(item_id: str, name: str, extraction: Extraction, settings_sha: str) -> dict[str, Any]:
@@ -103,6 +151,8 @@ def _row(item_id: str, name: str, extraction: Extraction, settings_sha: str) -> 
         "status": extraction.status,
         "error": extraction.error,
         "provenance": Provenance(maker=name, settings_sha=settings_sha),
+        "reply": extraction.reply[:MAX_REPLY] if extraction.reply else None,
+        "usage": usage_row(extraction),
     }
 
 
@@ -119,48 +169,13 @@ def _verdict(one: LoadedItem, extractions: Mapping[str, Extraction]) -> dict[str
     return {**row, "status": "failed" if failed else "ok", "error": "; ".join(faults) if failed else None}
 
 
-def open_extractors(
-    names: Sequence[str], embedder: str | Embedder, knowledge: Knowledge, schemas: Schemas
-) -> list[Extractor]:
-    """The extractors of these names, in the order they run; the embedder is opened only where one needs it.
-
-    Raises:
-        InputError: an unknown name.
-        ModelError, MissingExtraError: the embedder cannot be opened.
-    """
-    for name in names:
-        if name not in EXTRACTORS:
-            raise InputError(f"no extractor {name!r}{nearest(name, EXTRACTORS)}; legal: {', '.join(EXTRACTORS)}")
-    found: list[Extractor] = []
-    if "given" in names:
-        from extractors.given import Given
-
-        found.append(Given(knowledge, schemas))
-    if "palette" in names:
-        from extractors.palette import Palette
-
-        found.append(Palette(knowledge))
-    if "zero_shot" in names:
-        from extractors.zero_shot import ZeroShot
-
-        try:
-            model = open_embedder(embedder) if isinstance(embedder, str) else embedder
-        except MissingExtraError as error:
-            without = ",".join(name for name in EXTRACTORS if name in names and name != "zero_shot")
-            if without:
-                error.args = (f"{error}; or go without zero_shot: --extractors {without}",)
-            raise
-        found.append(ZeroShot(model, schemas, knowledge))
-    if not found:
-        raise InputError(f"no extractors named; legal: {', '.join(EXTRACTORS)}")
-    return found
-
-
 def extract_items(
     store: FeatureStore,
     *,
-    extractors: Sequence[str] = EXTRACTORS,
+    extractors: Sequence[str] = DEFAULT,
     embedder: str | Embedder = DEFAULT_EMBEDDER,
+    vlm: VlmChoice | None = None,
+    calibration: Path | None = None,
     policy: PicturePolicy | None = None,
     schemas: Sequence[Path] = (),
     knowledge: Sequence[Path] = (),
@@ -172,23 +187,48 @@ def extract_items(
 ) -> Counts:
     """Extract the attributes of a store's items; see `jobs.spine.run_job` for what is skipped and resumed.
 
-    `schemas` and `knowledge` are folders of the user's own files, laid over the shipped ones. `batch_rows`: 256, or
-    4096 where no extractor looks at pictures, unless given.
+    `vlm` names the model that is asked last; it is asked where `extractors` names it or this is given. `calibration` is
+    what `lore calibrate` wrote; the store's own unless given, where there is one. `schemas` and `knowledge` are folders
+    of the user's own files, laid over the shipped ones. `batch_rows`: 256, or 4096 where no extractor looks at
+    pictures, unless given.
+
+    Raises:
+        ModelError: an engine is dead; what was committed stays, and the same call goes on behind it.
     """
     known = load_knowledge(tuple(knowledge))
     shapes = load_schemas(tuple(schemas))
-    opened = open_extractors(extractors, embedder, known, shapes)
-    work = ExtractItems(store, opened, Merger(known, shapes), policy or PicturePolicy())
-    _say_what_goes(store, work)
-    return run_job(
-        store,
-        work,
-        batch_rows=batch_rows or (BATCH_ROWS if work.with_pictures else BATCH_ROWS_TEXT),
-        limit=limit,
-        sample=sample,
-        retry_failed=retry_failed,
-        new_run=new_run,
-    )
+    fitted = _calibration_of(store, calibration)
+    names = [*extractors, "vlm"] if vlm else extractors
+    opened = open_extractors(names, embedder, known, shapes, vlm)
+    try:
+        work = ExtractItems(store, opened, Merger(known, shapes), policy or PicturePolicy(), fitted)
+        _say_what_goes(store, work)
+        counts = run_job(
+            store,
+            work,
+            batch_rows=batch_rows or (BATCH_ROWS if work.with_pictures else BATCH_ROWS_TEXT),
+            limit=limit,
+            sample=sample,
+            retry_failed=retry_failed,
+            new_run=new_run,
+            in_flight=IN_FLIGHT if work.asks else 1,
+            note=work.asked.short if work.asks else None,
+        )
+    except ModelError as error:
+        raise ModelError(f"{error}; what was done is kept: the same command goes on behind it") from error
+    finally:
+        close_extractors(opened)
+    if work.asks:
+        say(f"{work.job}: {work.asked.line()}")
+    return counts
+
+
+def _calibration_of(store: FeatureStore, named: Path | None) -> Calibration | None:
+    """The calibration of a file, else the store's own, else none."""
+    if named is not None:
+        return read_calibration(named)
+    own = store.folder / CALIBRATION if store.folder else None
+    return read_calibration(own) if own and own.exists() else None
 
 
 def _say_what_goes(store: FeatureStore, work: ExtractItems) -> None:
@@ -202,8 +242,15 @@ def _say_what_goes(store: FeatureStore, work: ExtractItems) -> None:
 def main(
     catalogue: Annotated[Path | None, typer.Argument(help="A catalogue to ingest first; see `lore ingest`.")] = None,
     store: StoreAddress = None,
-    extractors: Annotated[str, typer.Option(help="Which extractors, between commas.")] = ",".join(EXTRACTORS),
+    extractors: Annotated[
+        str, typer.Option(help=f"Which extractors, between commas, of: {', '.join(EXTRACTORS)}.")
+    ] = ",".join(DEFAULT),
     embedder: Annotated[str, typer.Option(help="The model of zero_shot, by address.")] = DEFAULT_EMBEDDER,
+    vlm: VlmAddress = None,
+    ask: Ask = None,
+    prompt: Prompt = None,
+    model_option: ModelOption = None,
+    calibration: CalibrationFile = None,
     batch_rows: MaybeBatchRows = None,
     limit: Limit = None,
     sample: Sample = None,
@@ -218,15 +265,27 @@ def main(
 
     Unchanged items are skipped; interrupted, the same command goes on where it stopped. Try --sample first.
 
+    With --vlm a vision-language model is asked for what the others have not settled; `lore calibrate` fits what counts
+    as settled.
+
     Example: lore extract catalogue/items.jsonl --sample 100
+
+    Example: lore extract --vlm vllm:Qwen/Qwen3-VL-4B-Instruct --ask color,material,pattern
     """
+    names = listed(extractors)
+    asked = vlm or prompt or ask or model_option or "vlm" in names
+    choice = VlmChoice(
+        vlm or DEFAULT_CHAT, model_options(model_option or ()), prompt, tuple(listed(ask)) if ask else None
+    )
     opened = open_store(store or default_store(), create=catalogue is not None)
     if catalogue is not None:
         ingest_items(opened, catalogue)
     extract_items(
         opened,
-        extractors=[name.strip() for name in extractors.split(",") if name.strip()],
+        extractors=names,
         embedder=embedder,
+        vlm=choice if asked else None,
+        calibration=calibration,
         policy=PicturePolicy(allow_urls=allow_urls, allow_hosts=tuple(allow_host or ())),
         schemas=[schemas] if schemas else [],
         knowledge=[knowledge] if knowledge else [],

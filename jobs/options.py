@@ -10,14 +10,20 @@ import typer
 __all__ = [
     "AllowHosts",
     "AllowUrls",
+    "Ask",
     "BatchRows",
+    "CalibrationFile",
     "KnowledgeFolder",
     "Limit",
     "MaybeBatchRows",
+    "ModelOption",
     "NewRun",
+    "Prompt",
     "RetryFailed",
     "Sample",
     "StoreAddress",
+    "VlmAddress",
+    "listed",
 ]
 
 StoreAddress = Annotated[str | None, typer.Option("--store", help="The store; the default one unless given.")]
@@ -37,3 +43,27 @@ AllowUrls = Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures by
 AllowHosts = Annotated[
     list[str] | None, typer.Option("--allow-host", help="A private host pictures may come from; repeatable.")
 ]
+VlmAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--vlm",
+        help="Ask this vision-language model for the rest: hf:NAME, vllm:NAME, openai:http://HOST:PORT/v1#MODEL.",
+    ),
+]
+Ask = Annotated[str | None, typer.Option("--ask", help="Ask the model for these attributes only, between commas.")]
+Prompt = Annotated[
+    str | None, typer.Option("--prompt", help="full, compact, or a template file; the model's own unless given.")
+]
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option("--model-option", help="An option of the model's engine, such as max_model_len=4096; repeatable."),
+]
+CalibrationFile = Annotated[
+    Path | None,
+    typer.Option("--calibration", help="What `lore calibrate` wrote; the store's calibration.json unless given."),
+]
+
+
+def listed(names: str) -> list[str]:
+    """Names between commas."""
+    return [name.strip() for name in names.split(",") if name.strip()]

@@ -9,9 +9,11 @@ from PIL import Image
 from extractors.merge import Merger
 from extractors.protocol import Extraction
 from jobs import extract_items as job
-from jobs.extract_items import ExtractItems, extract_items, open_extractors
+from jobs import open_extractors as opening
+from jobs.extract_items import ExtractItems, extract_items
 from jobs.ingest import ingest_items
 from jobs.item_input import LoadedItem
+from jobs.open_extractors import open_extractors
 from jobs.plan import Counts
 from jobs.spine import run_job
 from lore_mm.console import command_app, run
@@ -121,7 +123,7 @@ def test_without_torch_the_message_names_both_ways_on(monkeypatch):
     def missing(address):
         raise MissingExtraError("torch", "cpu")
 
-    monkeypatch.setattr(job, "open_embedder", missing)
+    monkeypatch.setattr(opening, "open_embedder", missing)
     with pytest.raises(MissingExtraError) as error:
         open_extractors(["zero_shot", "given"], "open_clip:x", load_knowledge(), load_schemas())
     assert str(error.value).endswith("pip install 'lore-mm[cpu]'; or go without zero_shot: --extractors given")
