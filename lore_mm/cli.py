@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge": ("relevance.judge:main", "Judge how relevant items are to queries, and say why."),
     "query": ("stores.query:main", "Fetch features by id, SQL, text or picture."),
     "online": ("jobs.build_online:main", "Put a snapshot where items are found by id in microseconds."),
+    "serve-model": ("lore_mm.models.vllm_serve:app", "Serve a model by the OpenAI-compatible API, with vLLM."),
     "evaluate": ("jobs.evaluate:app", "Measure a judge or extractors against labels, beside baselines."),
     "check": ("jobs.check_labels:main", "Find impossible labels."),
     "report": ("jobs.report:main", "Write a self-contained HTML page of a store."),

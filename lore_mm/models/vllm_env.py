@@ -44,7 +44,7 @@ def engine_environment(*, local_model: bool = False, log: Path | None = None) ->
     """What to add to the environment of vLLM's processes, those settings left out that the user has made.
 
     `local_model`: the checkpoint is a folder, so that no model hub need be asked. `log`: where the processes write
-    what they would print; they then end with the process that starts them.
+    what they would print. They end with this process, or with what it turns into.
     """
     wanted = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
     if local_model:
@@ -57,6 +57,7 @@ def engine_environment(*, local_model: bool = False, log: Path | None = None) ->
             wanted |= {"OMP_NUM_THREADS": "1"}
     chosen = {name: value for name, value in wanted.items() if name not in os.environ}
     chosen["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_SITE), os.environ.get("PYTHONPATH"))))
+    chosen["LORE_ENGINE_OWNER"] = str(os.getpid())
     if log:
         chosen["LORE_ENGINE_LOG"] = str(log)
     return chosen

@@ -62,5 +62,6 @@ def _run_earlier() -> None:
 sys.meta_path.insert(0, _Shim())
 if "LORE_ENGINE_LOG" in os.environ:
     _print_to_log(os.environ["LORE_ENGINE_LOG"])
+if os.environ.get("LORE_ENGINE_OWNER") not in (None, str(os.getpid())):  # a command may turn into an engine's server
     _end_with_parent(os.getppid())
 _run_earlier()
