@@ -74,7 +74,9 @@ class Server:
         again = (status in _AGAIN or status >= 500) and error.code != "insufficient_quota"
         wait = retry_after(error.response.headers) if again else None
         line = said(text)
-        return Trouble(f"the server answered {status}" + (f": {line}" if line else ""), text, again=again, wait=wait)
+        patience = f" (and asks to wait {wait:,.0f} s)" if wait else ""
+        reason = f"the server answered {status}{patience}" + (f": {line}" if line else "")
+        return Trouble(reason, text, again=again, wait=wait)
 
     def _broken(self, cause: BaseException) -> Trouble:
         line = self._scrubbed(normalize(str(cause))[:200]) or type(cause).__name__

@@ -67,10 +67,9 @@ def open_chat(
         MissingExtraError: openai is not installed.
     """
     url, _, model = name.partition("#")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+    if not _is_address(url):
         raise ModelError(f"openai:{_bare(url)}: no address of a server, such as openai:http://localhost:8000/v1#MODEL")
-    if "@" in parts.netloc:
+    if "@" in url:
         raise ModelError(f"openai:{_bare(url)}: no user or password in an address; the key is read from {_KEY}")
     for option, value in {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}.items():
         if value is not None and not value > 0:
@@ -93,6 +92,14 @@ def open_chat(
         chat.close()
         raise
     return chat
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not parts.query
+    except ValueError:  # a port or an IPv6 address that is none
+        return False
 
 
 def _bare(url: str) -> str:
@@ -218,6 +225,8 @@ class OpenAIChat:
                 call.replies[place] = failed(str(error))
 
     async def _reply(self, request: ChatRequest, call: _Call) -> ChatReply:
+        if request.choices and request.json_schema is not None:
+            raise Trouble("choices or a schema may be asked for, not both")
         async with self._held:
             if call.down is not None:
                 raise Trouble(call.down, reached=False)
