@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,6 +76,8 @@ IN_FLIGHT = 2
 # Items a commit. Two micro-batches of decoded pictures are held at once, at most 0.8 MB a picture; commits of few rows
 # make many files, which every reader pays for.
 BATCH_ROWS, BATCH_ROWS_TEXT = 256, 4096
+# Small print needs more pixels than looks do: pictures of four times the area, and a quarter of them at once.
+PRINT_SIDE, BATCH_ROWS_PRINT = 1024, 64
 
 
 class ExtractItems(ItemInput):
@@ -189,7 +192,7 @@ def extract_items(
 
     `vlm` names the model that is asked last; it is asked where `extractors` names it or this is given. `calibration` is
     what `lore calibrate` wrote; the store's own unless given, where there is one. `schemas` and `knowledge` are folders
-    of the user's own files, laid over the shipped ones. `batch_rows`: 256, or 4096 where no extractor looks at
+    of the user's own files, laid over the shipped ones. `batch_rows`: 256, 64 with ocr, or 4096 where no extractor looks at
     pictures, unless given.
 
     Raises:
@@ -201,12 +204,15 @@ def extract_items(
     names = [*extractors, "vlm"] if vlm else extractors
     opened = open_extractors(names, embedder, known, shapes, vlm)
     try:
-        work = ExtractItems(store, opened, Merger(known, shapes), policy or PicturePolicy(), fitted)
+        looked_at, rows = policy or PicturePolicy(), BATCH_ROWS
+        if "ocr" in names:
+            looked_at, rows = replace(looked_at, max_side=max(looked_at.max_side, PRINT_SIDE)), BATCH_ROWS_PRINT
+        work = ExtractItems(store, opened, Merger(known, shapes), looked_at, fitted)
         _say_what_goes(store, work)
         counts = run_job(
             store,
             work,
-            batch_rows=batch_rows or (BATCH_ROWS if work.with_pictures else BATCH_ROWS_TEXT),
+            batch_rows=batch_rows or (rows if work.with_pictures else BATCH_ROWS_TEXT),
             limit=limit,
             sample=sample,
             retry_failed=retry_failed,
