@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BEGIN", "END", "figure_rows", "tables", "update_card"]
+__all__ = ["BEGIN", "END", "figure_rows", "put_between", "tables", "update_card"]
 
 BEGIN, END = "<!-- figures: written by jobs.train_clip -->", "<!-- end of figures -->"
 _ASIDE = ("calibration", "recipe")
@@ -54,8 +54,13 @@ def tables(metrics: Mapping[str, Any]) -> str:
 
 def update_card(path: Path, metrics: Mapping[str, Any]) -> None:
     """Put the tables between the marks of a card; a card without them, or none, gets them at its end."""
+    put_between(path, BEGIN, END, tables(metrics))
+
+
+def put_between(path: Path, begin: str, end: str, made: str) -> None:
+    """Replace what stands between two marks of a file; where they are missing they are added at its end."""
     text = path.read_text(encoding="utf-8") if path.exists() else "# Figures\n"
-    before, mark, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2] if mark else "\n"
-    between = f"{BEGIN}\n\n{tables(metrics)}\n\n{END}"
+    before, mark, rest = text.partition(begin)
+    after = rest.partition(end)[2] if mark else "\n"
+    between = f"{begin}\n\n{made}\n\n{end}"
     path.write_text((before if mark else text.rstrip() + "\n\n") + between + after, encoding="utf-8")

@@ -1,1 +1,1 @@
-"""The parts of `python -m jobs.train_vlm`: instructions, tower features, fits, measures and the card of lore-vlm-tiny."""
+"""The parts of `python -m jobs.train_vlm`: what lore-vlm-tiny learns from, how, and how well."""

@@ -41,7 +41,10 @@ class Tower:
         )
 
     def pictures(self, name: str, pictures: Sequence[bytes], backwards: bool = False) -> PictureFeatures:
-        """Features of picture files, float16 (n, picture tokens, 6144). `backwards` lets a second process meet the first."""
+        """Features of picture files, float16 (n, picture tokens, 6144).
+
+        `backwards` lets a second process meet the first.
+        """
         starts = list(range(0, len(pictures), _PIECE))
         parts: dict[int, PictureFeatures] = {}
         with progress(f"features of {name}", len(pictures)) as advance:

@@ -51,7 +51,7 @@ def reply_of(answers: Mapping[str, Answer]) -> str:
 
 
 def instruction(subject: Subject, chance: random.Random) -> Instruction:
-    """One question about a thing: with its picture nine times in ten, with its words where it has some, half the time."""
+    """One question about a thing: with its picture nine times in ten, with its words half the time, if it has any."""
     worded = bool(subject.title) and chance.random() < 0.5
     pictured = not worded or chance.random() < 0.8
     text = subject.text if worded and chance.random() < 0.5 else ""
@@ -71,7 +71,7 @@ def _asked(subject: Subject, known: Answers, chance: random.Random, *, worded: b
     """One to five attributes: known ones, and now and then one that nothing tells."""
     names = sorted(known)
     chance.shuffle(names)
-    names = names[: chance.choice((1, 2, 2, 3, 3, 4))]
+    names = names[: chance.choice((1, 1, 2, 2, 3, 4))]
     if "category" in known and "category" not in names and chance.random() < 0.8:
         names[0] = "category"
     silent = list(_NEVER)

@@ -57,7 +57,8 @@ class Learner:
 
     def encode(self, one: Instruction, features: NDArray[np.float16] | None) -> Example:
         """Exactly the tokens that the processor makes of such a turn, with the reply and its end."""
-        question = f"<|im_start|>user\n{_PICTURE if features is not None else ''}{one.prompt}<|im_end|>\n<|im_start|>assistant\n"
+        picture = "" if features is None else _PICTURE
+        question = f"<|im_start|>user\n{picture}{one.prompt}<|im_end|>\n<|im_start|>assistant\n"
         before = self.tokenizer(question, add_special_tokens=False)["input_ids"]
         reply = self.tokenizer(f"{one.reply}<|im_end|>", add_special_tokens=False)["input_ids"]
         return Example((*before, *reply), len(before), features)
@@ -97,7 +98,7 @@ class Learner:
                 chunk = order[start : start + size]
                 logits, right, which = self.logits([examples[i] for i in chunk])
                 wrong = which[logits.argmax(dim=-1) != right]
-                for place in wrong.unique().tolist():
+                for place in set(wrong.tolist()):
                     made[chunk[place]] = False
         self.body.train()
         return made

@@ -68,9 +68,10 @@ _PACKED = ("juice", "milk", "oat milk", "soy milk", "oatghurt", "soyghurt", "yog
 _BRANDS = ("Arla", "Garant", "Oatly", "Alpro", "Valio", "Yoggi", "Bravo", "God Morgon", "Tropicana")
 _FLAVOURS = ("apple", "orange", "grapefruit", "mandarin", "vanilla", "blueberry", "strawberry")
 _ONE_COLOR = {  # kinds of fruit and vegetable that are sold in one colour, as anyone knows them
-    "banana": "yellow", "lemon": "yellow", "lime": "lime", "carrots": "orange", "cucumber": "green", "zucchini": "green",
-    "granny smith": "green", "golden delicious": "yellow", "red delicious": "red", "tomato": "red", "asparagus": "green",
-    "green bell pepper": "green", "red bell pepper": "red", "yellow bell pepper": "yellow", "aubergine": "purple",
+    "banana": "yellow", "lemon": "yellow", "lime": "lime", "carrots": "orange", "cucumber": "green",
+    "zucchini": "green", "granny smith": "green", "golden delicious": "yellow", "red delicious": "red", "tomato": "red",
+    "asparagus": "green", "green bell pepper": "green", "red bell pepper": "red",
+    "yellow bell pepper": "yellow", "aubergine": "purple",
     "orange bell pepper": "orange", "orange": "orange", "satsumas": "orange", "kiwi": "brown", "garlic": "white",
     "pomegranate": "red", "avocado": "green", "ginger": "beige", "leek": "green", "pear": "green",
 }  # fmt: skip
@@ -128,8 +129,10 @@ def _garment(photo: Photo) -> Subject:
 
 
 def _groceries(photos: PhotoSet) -> list[Subject]:
-    """The source's own validation photos, taken apart from the others, are for testing; of each class's other photos,
-    numbered as they were taken, the last tenth is for validation."""
+    """The source's own validation photos, taken apart from the others, are for testing.
+
+    Of each class's other photos, numbered as they were taken, the last tenth is for validation.
+    """
     last: dict[str, int] = {}
     for photo in photos.photos:
         last[photo.label] = max(last.get(photo.label, 0), _number(photo))

@@ -113,7 +113,8 @@ def build_base() -> tuple[Any, Any]:
         tie_word_embeddings=True,
     )
     torch.manual_seed(0)
-    model = SmolVLMForConditionalGeneration(config).to(torch.float32).eval()
+    model: Any = SmolVLMForConditionalGeneration(config)
+    model = model.float().eval()
     model.model.text_model.load_state_dict(language.model.state_dict())
     model.tie_weights()
     model.model.vision_model.load_state_dict(_read_tower(get_weights("dinov2-small-focus") / "vit_s_focus.onnx"))
