@@ -27,7 +27,7 @@ from extractors.protocol import ExtractorInput
 from extractors.sources import fields_of
 from lore_mm.attribute import NOT_APPLICABLE, AttributeSpec
 from lore_mm.errors import ConfigError
-from lore_mm.models.chat import ChatRequest
+from lore_mm.models.chat import ChatRequest, Part
 from lore_mm.prompts import Prompt, clean, load_prompt
 
 __all__ = ["PROMPTS", "Asker", "shown_pictures"]
@@ -103,7 +103,7 @@ class Asker:
     ) -> ChatRequest:
         """One request for these attributes of one item."""
         texts = self.prompt.render(self._words(one) | self._questions(specs, thing) | {"pictures": len(pictures)})
-        parts = (texts.get("before", ""), *pictures, texts.get("after", ""))
+        parts: tuple[Part, ...] = (texts.get("before", ""), *pictures, texts.get("after", ""))
         return ChatRequest(
             tuple(part for part in parts if part != ""),
             system=texts.get("system", ""),

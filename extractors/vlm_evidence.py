@@ -86,7 +86,7 @@ def _terms(value: AttributeValue, spec: AttributeSpec) -> Iterator[list[str]]:
     """The words for a value as tokens in the singular, its own name first."""
     said = value.value or ""
     if spec.type == "flag":
-        names = (spec.name.replace("_", " "),) if said == "yes" else ()
+        names: tuple[str, ...] = (spec.name.replace("_", " "),) if said == "yes" else ()
     else:
         names = (said, *spec.values.get(said, ()))
     for name in names:

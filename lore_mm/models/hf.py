@@ -160,7 +160,7 @@ class HfChat:
         limits = [max(1, min(r.max_tokens, checkpoint.context - n)) for r, n in zip(requests, lengths, strict=True)]
         matchers = [None if r.json_schema is None else self._grammars.matcher(r.json_schema) for r in requests]
         decoding = Decoding(requests, limits, matchers, checkpoint.ends, checkpoint.vocabulary)
-        settings = GenerationConfig(  # type: ignore[no-untyped-call]
+        settings = GenerationConfig(
             max_new_tokens=max(limits),
             do_sample=False,
             eos_token_id=list(checkpoint.ends),

@@ -75,7 +75,7 @@ def _hide_unless_loadable(name: str) -> None:
         sys.modules[name] = None  # type: ignore[assignment]  # import raises ModuleNotFoundError, find_spec gives None
         if utils := sys.modules.get("transformers.utils.import_utils"):  # it remembers what it saw when it was imported
             asked = getattr(utils, f"is_{name}_available", None)
-            if hasattr(asked, "cache_clear"):
+            if asked is not None and hasattr(asked, "cache_clear"):
                 asked.cache_clear()
 
 
