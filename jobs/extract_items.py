@@ -192,7 +192,7 @@ def extract_items(
 
     `vlm` names the model that is asked last; it is asked where `extractors` names it or this is given. `calibration` is
     what `lore calibrate` wrote; the store's own unless given, where there is one. `schemas` and `knowledge` are folders
-    of the user's own files, laid over the shipped ones. `batch_rows`: 256, 64 with ocr, or 4096 where no extractor looks at
+    of the user's own files, laid over the shipped ones. `batch_rows`: 256, 64 with ocr, or 4096 where none looks at
     pictures, unless given.
 
     Raises:
