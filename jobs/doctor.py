@@ -30,6 +30,7 @@ _EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cpu": ("embedded embedder and vector search", ("torch", "torchvision", "open_clip", "transformers", "faiss")),
     "hf": ("chat models in transformers", ("torch", "transformers", "accelerate", "llguidance")),
     "vllm": ("chat models in vLLM", ("vllm",)),
+    "calibrate": ("fitting of calibrations", ("sklearn",)),
     "faiss-gpu": ("vector search on a GPU (instead of faiss-cpu)", ("faiss",)),
     "train": ("SFT and RL", ("trl", "peft", "datasets")),
     "ray": ("jobs on a cluster", ("ray",)),

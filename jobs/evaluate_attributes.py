@@ -22,6 +22,7 @@ from jobs.attribute_metrics import Measured, differences, measure
 from jobs.attribute_runs import Pictures, run_extractors
 from jobs.attribute_scoring import ScoredRow
 from jobs.attribute_tables import attribute_tables, save_predictions
+from jobs.open_extractors import EXTRACTORS, VlmChoice, close_extractors, open_extractors
 from lore_mm.bootstrap import Estimate
 from lore_mm.console import command_app, for_people, print_json, print_table, progress, run, say
 from lore_mm.datasets import SPLITS, Dataset, open_dataset
@@ -31,9 +32,8 @@ from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.models import DEFAULT_EMBEDDER
 from lore_mm.schema import Schemas, load_schemas
 
-__all__ = ["EXTRACTORS", "Evaluation", "evaluate_attributes", "main", "open_for"]
+__all__ = ["Evaluation", "evaluate_attributes", "main", "open_for"]
 
-EXTRACTORS = ("given", "palette", "zero_shot", "ocr", "vlm")  # in the order they run
 DEFAULT = "given,palette,zero_shot"
 CONTROLS: Mapping[str, Pictures] = {"text only": "none", "shuffled": "shuffled"}
 ALL = "all"
@@ -114,42 +114,14 @@ def open_for(
         InputError: an unknown name, or vlm without a model.
         ModelError, MissingExtraError: a model cannot be opened.
     """
-    for name in names:
-        if name not in EXTRACTORS:
-            raise InputError(f"no extractor {name!r}{nearest(name, EXTRACTORS)}; legal: {', '.join(EXTRACTORS)}")
-    if not names:
-        raise InputError(f"no extractors named; legal: {', '.join(EXTRACTORS)}")
     if "vlm" in names and not model:
         raise InputError("vlm needs a model: --model hf:lore-vlm-tiny, or another address")
-    opened = [_open(n, schemas or dataset.schemas, knowledge, embedder, model) for n in EXTRACTORS if n in names]
+    opened = open_extractors(names, embedder, knowledge, schemas or dataset.schemas, VlmChoice(model))
     for extractor in opened:
         if extractor.name == "zero_shot" and schemas is None:
             # also what no card of the model measured, and however unsure it is: what it is worth is measured here
             extractor.calibration["default"] = {"threshold": 0.0}  # type: ignore[attr-defined]
     return opened
-
-
-def _open(name: str, schemas: Schemas, knowledge: Knowledge, embedder: str, model: str) -> Extractor:
-    if name == "given":
-        from extractors.given import Given
-
-        return Given(knowledge, schemas)
-    if name == "palette":
-        from extractors.palette import Palette
-
-        return Palette(knowledge)
-    if name == "zero_shot":
-        from extractors.zero_shot import ZeroShot
-        from lore_mm.models import open_embedder
-
-        return ZeroShot(open_embedder(embedder), schemas, knowledge)
-    if name == "ocr":
-        from extractors.ocr import Ocr
-
-        return Ocr(knowledge, schemas)
-    from extractors.vlm import open_vlm
-
-    return open_vlm(model, schemas, knowledge)
 
 
 def evaluate_attributes(
@@ -338,9 +310,7 @@ def _opened(dataset: Dataset, names: Sequence[str], knowledge: Knowledge, **mode
     try:
         yield extractors
     finally:
-        for extractor in extractors:
-            if (chat := getattr(extractor, "chat", None)) is not None:
-                chat.close()
+        close_extractors(extractors)
 
 
 def _split(dataset: Dataset, split: str) -> Dataset:

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "online": ("jobs.build_online:main", "Put a snapshot where items are found by id in microseconds."),
     "serve-model": ("lore_mm.models.vllm_serve:app", "Serve a model by the OpenAI-compatible API, with vLLM."),
     "evaluate": ("jobs.evaluate:app", "Measure a judge or extractors against labels, beside baselines."),
+    "calibrate": ("jobs.fit_thresholds:main", "Fit which fields a model need not be asked for, on labelled items."),
     "check": ("jobs.check_labels:main", "Find impossible labels."),
     "report": ("jobs.report:main", "Write a self-contained HTML page of a store."),
     "status": ("jobs.status:main", "Show what ran in a store, and the counts."),
