@@ -58,8 +58,8 @@ def engine_environment(*, local_model: bool = False, log: Path | None = None) ->
     chosen = {name: value for name, value in wanted.items() if name not in os.environ}
     chosen["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_SITE), os.environ.get("PYTHONPATH"))))
     chosen["LORE_ENGINE_OWNER"] = str(os.getpid())
-    if log:
-        chosen["LORE_ENGINE_LOG"] = str(log)
+    if log:  # vLLM's own handlers would write to stdout, and do so in this process, too
+        chosen |= {"LORE_ENGINE_LOG": str(log), "VLLM_CONFIGURE_LOGGING": "0"}
     return chosen
 
 

@@ -8,9 +8,11 @@ too. It must not import `lore_mm`, which the process may not be able to find.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
+import warnings
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import module_from_spec, spec_from_file_location
 
@@ -41,6 +43,9 @@ def _print_to_log(log: str) -> None:
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(processName)s %(levelname)s %(message)s")
+    if sys.warnoptions:  # -W is inherited; the owner's -W error is not meant for these processes
+        warnings.resetwarnings()
 
 
 def _end_with_parent(parent: int) -> None:
