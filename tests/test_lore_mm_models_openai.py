@@ -687,6 +687,28 @@ def test_letters_spread_over_tokens_belong_to_the_last() -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "tokens", "kept"),
+    [
+        ("not\ufffd\x17i", ["<|pad|>", "not", "", "\x17", "i", ""], ["not", "", "\ufffd\x17", "i", ""]),
+        (
+            "\ufffd\ufffdin\ufffd\ufffdme",
+            ["", "", "in", "", "\ufffdme"],
+            ["", "", "\ufffd\ufffdin", "", "\ufffd\ufffdme"],
+        ),
+        ("\ufffd\ufffdin\ufffdme", ["", "", "in", "\ufffdme"], ["", "", "\ufffd\ufffdin", "\ufffdme"]),
+        ("at\U000fa9e8me", ["at", "", "", "\ufffdme"], ["at", "", "", "\U000fa9e8me"]),
+        ("ok\ufffd", ["ok", ""], ["ok", "\ufffd"]),
+        ("ok", ["ok", "</s>"], ["ok"]),
+        ("<b>ok", ["<b>", "ok", "[EOS]"], ["<b>", "ok"]),
+    ],
+)
+def test_half_letters_and_special_tokens(content: str, tokens: list[str], kept: list[str]) -> None:
+    reply = read_reply(json.dumps(answer(content, logprobs=logprobs(*tokens))), ask(logprobs=True))
+    assert [token.text for token in reply.tokens] == kept
+    assert reply.text == content
+
+
+@pytest.mark.parametrize(
     "told",
     [
         None,

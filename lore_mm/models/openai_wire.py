@@ -27,6 +27,8 @@ _KEPT = 16_000  # characters of a raw answer kept with an error
 _SAID = 300  # characters of a server's message
 _ONE_CALL = Usage(calls=1)
 _MOST_TOKENS = 10**9
+_HALF = "\ufffd"
+_SPECIAL = re.compile(r"<[^<>\s]*>|\[[A-Z_]+\]")  # such as <|im_end|>, </s> and [EOS]
 _LEXEME = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s"\[\]{},:]+|[\[\]{},:]', re.DOTALL)
 
 
@@ -201,8 +203,7 @@ def _clean(text: str) -> str:
 def _joined(content: str, told: object) -> tuple[Token, ...]:
     """The tokens of a reply such that their texts join to it; none where the server's do not.
 
-    What follows the text (the end of the turn) is left out. Where a character is spread over tokens it belongs to the
-    last of them.
+    Where a character is spread over tokens it belongs to the last of them.
     """
     entries = told.get("content") if isinstance(told, dict) else None
     if not isinstance(entries, list):
@@ -224,15 +225,32 @@ def _token(entry: object) -> Token | None:
 
 
 def _prefix(content: str, tokens: Sequence[Token]) -> tuple[Token, ...]:
-    """As many tokens as join to the content, or none."""
+    """The tokens with their texts such that they join to the content, or none where they do not fit it.
+
+    Special tokens, which stand in no reply, are left out. A server may write the half letters of a reply as U+FFFD and
+    give their tokens without text: such marks belong to the token that follows.
+    """
+    made: list[Token] = []
     at = 0
-    for i, token in enumerate(tokens):
-        if at == len(content):
-            return tuple(tokens[:i])
-        if not content.startswith(token.text, at):
+    for token in tokens:
+        marks = len(content) - at - len(content[at:].lstrip(_HALF)) if content.startswith(_HALF, at) else 0
+        ends = (at + n + len(token.text) for n in range(marks + 1) if _stands(token.text, content, at + n))
+        end = next(ends, None)
+        if end is not None:
+            made.append(Token(content[at:end], token.logprob))
+            at = end
+        elif at < len(content) and not _SPECIAL.fullmatch(token.text):
             return ()
-        at += len(token.text)
-    return tuple(tokens) if at == len(content) else ()
+    if made and not content[at:].strip(_HALF):
+        made[-1] = Token(made[-1].text + content[at:], made[-1].logprob)
+        at = len(content)
+    return tuple(made) if at == len(content) else ()
+
+
+def _stands(text: str, content: str, at: int) -> bool:
+    """Whether the text of a token stands there; a mark of its own is the end of a letter begun by tokens before."""
+    there = content[at : at + len(text)]
+    return len(there) == len(text) and all(a in (b, _HALF) for a, b in zip(text, there, strict=True))
 
 
 def _decoded(tokens: Sequence[Token], entries: Sequence[Mapping[str, Any]]) -> list[Token]:
