@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from PIL.Image import Image
 
 from extractors.protocol import Extraction, ExtractorInput
-from extractors.vlm_ask import Asker, shown_pictures
+from extractors.vlm_ask import Asker, Questions, item_words, shown_pictures
 from extractors.vlm_evidence import Witness
 from extractors.vlm_read import Reading, ReplyError, parse_reply, read_answer
 from lore_mm.attribute import AttributeSpec
@@ -30,7 +30,7 @@ from lore_mm.knowledge import Knowledge
 from lore_mm.models import Chat, ChatReply, open_chat
 from lore_mm.models.chat import NO_USAGE, Usage
 from lore_mm.models.table import load_table
-from lore_mm.schema import AttributeSchema, Schemas
+from lore_mm.schema import Schemas
 from lore_mm.types import AttributeValue, Evidence
 
 __all__ = ["Calibrator", "Vlm", "open_vlm", "prompt_of"]
@@ -62,6 +62,7 @@ class _Work:
     one: ExtractorInput
     places: tuple[int, ...]
     pictures: tuple[Image, ...]
+    words: Mapping[str, Any]
     witness: Witness
     category: str | None
     share: float = 1.0  # the likelihood of the top of the tree, where the kind is found in two steps
@@ -110,7 +111,6 @@ class Vlm:
         if unknown := sorted((self.fields or frozenset()) - known):
             raise ConfigError(f"no schema has an attribute {unknown[0]!r}; there are: {', '.join(sorted(known))}")
         self._kinds: dict[str | None, AttributeSpec] = {}
-        self._replies: dict[tuple[str, ...], dict[str, Any]] = {}  # shas of attributes → the JSON Schema of a reply
 
     @cached_property
     def sha(self) -> str:
@@ -144,7 +144,7 @@ class Vlm:
 
     def _begin(self, one: ExtractorInput) -> _Work:
         places, pictures = shown_pictures(one, self.max_pictures, self.picture_side)
-        return _Work(one, places, pictures, Witness(one, places, self.knowledge), one.category)
+        return _Work(one, places, pictures, item_words(one), Witness(one, places, self.knowledge), one.category)
 
     # -- the kind of thing ---------------------------------------------------------------------------------------------
 
@@ -160,11 +160,11 @@ class Vlm:
             return
         for work in works:
             work.asked.append(_CATEGORY)
-        self._round([(work, (spec,), "product") for work in works])
+        self._round([(work, part) for work in works for part in self.asker.parts((spec,), "product")])
         if self.asker.lists_answers:
             below = [(work, narrow) for work in works if (narrow := self._narrowed(work)) is not None]
             tops = [work.found[_CATEGORY] for work, _ in below]
-            self._round([(work, (narrow,), "product") for work, narrow in below])
+            self._round([(work, part) for work, narrow in below for part in self.asker.parts((narrow,), "product")])
             for (work, _), top in zip(below, tops, strict=True):
                 if work.found[_CATEGORY][0].status != "value":
                     work.found[_CATEGORY] = top  # it is one of these, and no more was told
@@ -197,7 +197,7 @@ class Vlm:
     # -- its attributes ------------------------------------------------------------------------------------------------
 
     def _ask_fields(self, works: Iterable[_Work]) -> None:
-        asks: list[tuple[_Work, tuple[AttributeSpec, ...], str]] = []
+        asks: list[tuple[_Work, Questions]] = []
         for work in works:
             schema = self.schemas.for_category(work.category, self.knowledge)
             if _CATEGORY in work.one.settled and self._may_ask(_CATEGORY):
@@ -206,7 +206,7 @@ class Vlm:
             work.settled += [spec.name for spec in wanted if spec.name in work.one.settled]
             specs = [spec for spec in wanted if spec.name not in work.one.settled]
             work.asked += [spec.name for spec in specs]
-            asks += [(work, part, schema.thing) for part in self.asker.parts(specs)]
+            asks += [(work, part) for part in self.asker.parts(specs, schema.thing)]
         self._round(asks)
 
     def _may_ask(self, name: str) -> bool:
@@ -217,29 +217,18 @@ class Vlm:
 
     # -- one round -----------------------------------------------------------------------------------------------------
 
-    def _round(self, asks: Sequence[tuple[_Work, tuple[AttributeSpec, ...], str]]) -> None:
+    def _round(self, asks: Sequence[tuple[_Work, Questions]]) -> None:
         """One call of the engine for all these requests, and their answers read into the works."""
         if not asks:
             return
-        requests = [
-            self.asker.request(work.one, work.pictures, specs, thing, self._reply_schema(specs))
-            for work, specs, thing in asks
-        ]
+        requests = [self.asker.request(work.words, work.pictures, questions) for work, questions in asks]
         replies = self.chat.generate(requests)
         if len(replies) != len(requests):
             fault = f"{self.chat.name} gave {len(replies)} replies for {len(requests)} requests"
             replies = [ChatReply(finish="error", error=fault) for _ in requests]
-        for (work, specs, _), reply in zip(asks, replies, strict=True):
+        for (work, questions), reply in zip(asks, replies, strict=True):
             work.usage += reply.usage
-            self._take(work, specs, reply)
-
-    def _reply_schema(self, specs: Sequence[AttributeSpec]) -> dict[str, Any]:
-        """The same object for the same attributes, so that an engine compiles it once."""
-        key = tuple(spec.sha for spec in specs)
-        if key not in self._replies:
-            schema = AttributeSchema("reply", "1", {spec.name: spec for spec in specs})
-            self._replies[key] = schema.json_schema()
-        return self._replies[key]
+            self._take(work, questions.specs, reply)
 
     def _take(self, work: _Work, specs: Sequence[AttributeSpec], reply: ChatReply) -> None:
         """Read one reply; one that cannot be read fails the attributes it was to answer, and is kept."""

@@ -15,8 +15,8 @@ This module knows prompts and schemas, and no engine.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,16 @@ from lore_mm.attribute import NOT_APPLICABLE, AttributeSpec
 from lore_mm.errors import ConfigError
 from lore_mm.models.chat import ChatRequest, Part
 from lore_mm.prompts import Prompt, clean, load_prompt
+from lore_mm.schema import AttributeSchema
 
-__all__ = ["PROMPTS", "Asker", "shown_pictures"]
+__all__ = ["PROMPTS", "Asker", "Questions", "item_words", "shown_pictures"]
 
 PROMPTS = ("full", "compact")  # shipped; see prompts/
 BLOCKS = ("system", "before", "after")  # the system turn; what stands before the pictures; what stands after them
 _HERE = Path(__file__).parent / "prompts"
 _LONGEST = {"title": 1_000, "text": 8_000, "field": 500, "pack": 200}  # characters cleaned; templates cut further
 _MOST_FIELDS, _MOST_LINES = 50, 50
+_MOST_MADE = 5_000  # different rows of questions kept ready
 _MARKERS = re.compile(
     r"\b(title|text|description|on the pack|give as json|questions?|answer in json)\s*:", re.IGNORECASE
 )
@@ -56,12 +58,27 @@ _EXAMPLE = {
 
 
 @dataclass(frozen=True)
+class Questions:
+    """What one request asks: made once for all items that are asked the same.
+
+    The same `json_schema` object each time, so that an engine may know it again; `longest` is the number of tokens that
+    the longest legal reply can take.
+    """
+
+    specs: tuple[AttributeSpec, ...]
+    variables: Mapping[str, Any]
+    json_schema: Mapping[str, Any]
+    longest: int
+
+
+@dataclass(frozen=True)
 class Asker:
     """Makes requests with one prompt. `max_reply`: tokens of a reply at most; longer ones are asked in parts."""
 
     prompt: Prompt
     fields_per_request: int = 8
     max_reply: int = 2_000
+    _made: dict[tuple[str, ...], tuple[Questions, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, prompt: str | Path, fields_per_request: int) -> Asker:
@@ -82,59 +99,64 @@ class Asker:
         """True where the prompt puts questions with their legal answers, so that long lists cost tokens."""
         return "questions" in self.prompt.uses
 
-    def parts(self, specs: Sequence[AttributeSpec]) -> Iterator[tuple[AttributeSpec, ...]]:
+    def parts(self, specs: Sequence[AttributeSpec], thing: str) -> tuple[Questions, ...]:
         """The attributes cut into requests, in order: as many as may go together and a reply can hold."""
-        part: list[AttributeSpec] = []
-        for spec in specs:
-            if part and (len(part) >= self.fields_per_request or longest_reply((*part, spec)) > self.max_reply):
-                yield tuple(part)
-                part = []
-            part.append(spec)
-        if part:
-            yield tuple(part)
+        key = (thing, *(spec.sha for spec in specs))
+        if key not in self._made:
+            groups: list[list[AttributeSpec]] = []
+            for spec in specs:
+                last = groups[-1] if groups else []
+                full = len(last) >= self.fields_per_request or _longest_reply([*last, spec]) > self.max_reply
+                if full or not groups:
+                    groups.append([])
+                groups[-1].append(spec)
+            if len(self._made) >= _MOST_MADE:
+                self._made.clear()
+            self._made[key] = tuple(self._questions(group, thing) for group in groups)
+        return self._made[key]
 
-    def request(
-        self,
-        one: ExtractorInput,
-        pictures: Sequence[Image],
-        specs: Sequence[AttributeSpec],
-        thing: str,
-        json_schema: dict[str, Any],
-    ) -> ChatRequest:
-        """One request for these attributes of one item."""
-        texts = self.prompt.render(self._words(one) | self._questions(specs, thing) | {"pictures": len(pictures)})
+    def request(self, words: Mapping[str, Any], pictures: Sequence[Image], questions: Questions) -> ChatRequest:
+        """One request: these questions about an item of these words (`item_words`) and pictures."""
+        texts = self.prompt.render({**words, **questions.variables, "pictures": len(pictures)})
         parts: tuple[Part, ...] = (texts.get("before", ""), *pictures, texts.get("after", ""))
         return ChatRequest(
             tuple(part for part in parts if part != ""),
             system=texts.get("system", ""),
-            json_schema=json_schema,
-            max_tokens=longest_reply(specs),
+            json_schema=questions.json_schema,
+            max_tokens=questions.longest,
             logprobs=True,
         )
 
-    def _questions(self, specs: Sequence[AttributeSpec], thing: str) -> dict[str, Any]:
-        questions: list[dict[str, Any]] = []
+    def _questions(self, specs: Sequence[AttributeSpec], thing: str) -> Questions:
+        listed: list[dict[str, Any]] = []
         if self.lists_answers:
-            questions = [{"name": s.name, "text": s.directed, "derived": s.kind == "derived"} for s in specs]
-        return {"thing": thing, "questions": questions, "names": [s.name for s in specs]}
-
-    def _words(self, one: ExtractorInput) -> dict[str, Any]:
-        item = one.item
-        fields = [("brand", item.brand or ""), ("category", item.category or "")]
-        fields += [(source.name.removeprefix("given."), source.text) for source in fields_of(item)]
-        return {
-            "title": _clean(item.title, "title"),
-            "text": _clean(item.description, "text"),
-            "fields": [
-                {"name": _clean(name, "field"), "value": _clean(value, "field")}
-                for name, value in fields[:_MOST_FIELDS]
-                if value.strip()
-            ],
-            "pack": [_clean(line.text, "pack") for line in one.pack[:_MOST_LINES]],
-        }
+            listed = [{"name": s.name, "text": s.directed, "derived": s.kind == "derived"} for s in specs]
+        return Questions(
+            tuple(specs),
+            {"thing": thing, "questions": listed, "names": [s.name for s in specs]},
+            AttributeSchema("reply", "1", {spec.name: spec for spec in specs}).json_schema(),
+            _longest_reply(specs),
+        )
 
 
-def longest_reply(specs: Sequence[AttributeSpec]) -> int:
+def item_words(one: ExtractorInput) -> dict[str, Any]:
+    """What the seller says of an item, and what was read on its pack, safe to stand in a prompt, by variable."""
+    item = one.item
+    fields = [("brand", item.brand or ""), ("category", item.category or "")]
+    fields += [(source.name.removeprefix("given."), source.text) for source in fields_of(item)]
+    return {
+        "title": _clean(item.title, "title"),
+        "text": _clean(item.description, "text"),
+        "fields": [
+            {"name": _clean(name, "field"), "value": _clean(value, "field")}
+            for name, value in fields[:_MOST_FIELDS]
+            if value.strip()
+        ],
+        "pack": [_clean(line.text, "pack") for line in one.pack[:_MOST_LINES]],
+    }
+
+
+def _longest_reply(specs: Sequence[AttributeSpec]) -> int:
     """Tokens that the longest legal reply can take: its bytes, since a token is a byte at least."""
     return 16 + sum(_longest_answer(spec) + len(spec.name) + 6 for spec in specs)
 

@@ -114,6 +114,12 @@ class Scanner:
                 i += used
         return _negate(text, found, mentions) if mentions and _CUES.search(text) else mentions
 
+    def negated(self, text: str) -> list[tuple[int, int]]:
+        """The spans of what the text says is not so ("without a hood"); quick where it denies nothing."""
+        if not _CUES.search(text):
+            return []
+        return [(m.start, m.end) for m in self.find(text, correct=False) if m.negated]
+
     def _add(self, term: str, reading: Reading) -> None:
         for words in _spellings(term):
             node = self._root
