@@ -7,9 +7,9 @@ the request's header and nowhere else. Redirects are not followed. No more than 
 pictures encoded at any time.
 
 What the server must keep of the contract by itself: constrained decoding (each reply is checked, and one that breaks
-the schema is an error), log-probabilities (as the server gives them: mostly before the constraint; none where a reply
-had to be re-spelled by more than blanks), and seeds. Likelihoods of choices need `prompt_logprobs`, which vLLM has;
-other servers answer such a request with an error. This module knows no engine.
+the schema is an error), log-probabilities (as the server gives them: vLLM after the constraint, others perhaps before
+it; none where a reply had to be re-spelled by more than blanks), and seeds. Likelihoods of choices need
+`prompt_logprobs`, which vLLM has; other servers' replies to such a request are errors. This module knows no engine.
 """
 
 from __future__ import annotations
