@@ -24,6 +24,7 @@ __all__ = ["Constraint", "Grammars", "one_spelling"]
 
 _KEPT = 1024  # compiled schemas; one is some tens of kilobytes
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"  # what has one spelling in a JSON string
+_STEP = 0.001  # of a number with bounds
 _SETTINGS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _OF_ONE = ("items", "additionalProperties")  # keys whose value is a schema,
 _OF_LIST = ("anyOf", "oneOf", "allOf", "prefixItems")  # a list of schemas,
@@ -34,7 +35,8 @@ def one_spelling(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema with what makes llguidance write it as `json.dumps(value, ensure_ascii=False)` does.
 
     Separators are ", " and ": " and there is no other white space; texts without a pattern of their own get one that
-    leaves out control characters, which JSON can escape in two ways. A number keeps the freedom it has in JSON (1.50).
+    leaves out control characters, which JSON can escape in two ways. A number keeps the freedom it has in JSON (1.50),
+    with three decimals at most where it has two bounds.
     """
     return {**_printable(schema), "x-guidance": _SETTINGS}
 
@@ -48,6 +50,8 @@ def _printable(schema: Any) -> Any:
         made.keys() & {"pattern", "enum", "const", "format"}
     ):
         made["pattern"] = _PRINTABLE
+    if named == "number" and made.keys() >= {"minimum", "maximum"}:  # or its decimals go on until the reply is cut
+        made.setdefault("multipleOf", _STEP)
     for key in _OF_ONE:
         if key in made:
             made[key] = _printable(made[key])
