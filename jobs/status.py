@@ -16,6 +16,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from jobs.asked import asked_in
 from jobs.options import StoreAddress
 from jobs.plan import Run, read_runs
 from lore_mm.config import default_store
@@ -23,7 +24,7 @@ from lore_mm.console import command_app, for_people, print_json, print_table, ru
 from lore_mm.tables import KEYS, TABLES
 from stores.features import FeatureStore, open_store
 
-__all__ = ["ErrorClass", "IndexStatus", "RunStatus", "TableStatus", "error_classes", "main", "status_of"]
+__all__ = ["AskedStatus", "ErrorClass", "IndexStatus", "RunStatus", "TableStatus", "error_classes", "main", "status_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,19 @@ class ErrorClass:
 
 
 @dataclass(frozen=True, slots=True)
+class AskedStatus:
+    """What an extractor's model was asked over all rows ever written, as each was paid for, and what it was spared."""
+
+    extractor: str
+    items: int
+    calls: int
+    fields_asked: int
+    fields_settled: int  # not asked for: earlier extractors had settled them
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All of it."""
 
@@ -90,6 +104,7 @@ class Status:
     indexes: list[IndexStatus]
     runs: list[RunStatus]
     errors: list[ErrorClass]
+    asked: list[AskedStatus]
 
 
 def status_of(store: FeatureStore, last: int = 10) -> Status:
@@ -107,7 +122,18 @@ def status_of(store: FeatureStore, last: int = 10) -> Status:
             failed = newest.filter(is_failed).select(*keys, "error").collect()
             errors += error_classes(name, failed, keys)
         tables.append(TableStatus(name, version, store.count(name, version), n_newest, failed.height))
-    return Status(store.uri, tables, _indexes(store, versions), list(_runs(store))[-last:], errors)
+    runs = list(_runs(store))[-last:]
+    return Status(store.uri, tables, _indexes(store, versions), runs, errors, _asked(store, versions))
+
+
+def _asked(store: FeatureStore, versions: dict[str, int]) -> list[AskedStatus]:
+    one = asked_in(store, versions["attributes"]) if "attributes" in versions else None
+    if one is None:
+        return []
+    used = one.usage
+    return [
+        AskedStatus("vlm", one.items, used.calls, one.fields, one.settled, used.prompt_tokens, used.completion_tokens)
+    ]
 
 
 def _runs(store: FeatureStore) -> Iterator[RunStatus]:
@@ -202,6 +228,7 @@ def main(
             ("table", status.tables),
             ("index", status.indexes),
             ("run", status.runs),
+            ("asked", status.asked),
             ("error", status.errors),
         ):
             for part in parts:
@@ -217,6 +244,11 @@ def main(
         [(i.index, i.n, i.model, i.table_version, "stale: lore embed" if i.stale else "") for i in status.indexes],
     )
     _show("runs", ("run", "state", "seconds", "in", "ok", "failed", "skipped"), [_run_line(r) for r in status.runs])
+    _show(
+        "asked of models, over all runs",
+        ("extractor", "items", "calls", "fields asked", "settled without", "tokens of prompts", "of replies"),
+        [tuple(asdict(a).values()) for a in status.asked],
+    )
     for unfinished in status.runs:
         if unfinished.state == "unfinished":
             behind = f"{unfinished.done_up_to} rows are behind it"
