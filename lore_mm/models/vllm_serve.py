@@ -54,7 +54,7 @@ def main(
 
     Example: lore serve-model Qwen/Qwen2.5-VL-7B-Instruct --max-model-len 8192 --tensor-parallel-size 2
 
-    Use it: lore extract --extractors given,vlm --model "openai:http://127.0.0.1:8000/v1#lore-vlm-tiny"
+    Use it: lore extract --vlm "openai:http://127.0.0.1:8000/v1#lore-vlm-tiny"
 
     Ctrl-C or SIGTERM ends it with all its processes.
     """
