@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import gc
 import logging
 import multiprocessing
 import threading
@@ -127,11 +128,16 @@ class Engine:
             future.result(_PATIENCE)
         except (TimeoutError, CancelledError):
             _end(set(multiprocessing.active_children()) - self._others)
-        self.core = None  # its destructor must not run at the end of the process, where it finds nothing it needs
+        self.core = core = None  # its destructor must not run at the end of the process, where nothing is left it needs
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_PATIENCE)
         if not self._thread.is_alive():
             self._loop.close()
+            # vLLM leaves its sockets' context to the collector, which finds fault with that; the context waits for the
+            # sockets, and they are closed on the loop, so not earlier than this
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                gc.collect()
         logging.getLogger("vllm").removeHandler(self._handler)
         self._handler.close()
 
@@ -145,13 +151,13 @@ class Engine:
 
 
 def _load() -> tuple[Any, Any]:
-    """Import vLLM; its own handlers, which write to stdout, are not made in this process."""
+    """Import vLLM, which may need the shim."""
     from lore_mm.models.torchvision_cpu import install
 
     install()
-    with vllm_env.environment({"VLLM_CONFIGURE_LOGGING": "0"}):
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
     return AsyncEngineArgs, AsyncLLM
 
 
