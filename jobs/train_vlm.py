@@ -59,6 +59,9 @@ def main(
     batch: Annotated[int, typer.Option(min=1, help="Questions a step.")] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     device: Annotated[str | None, typer.Option(help="cuda or cpu; unless given, the GPU where there is one.")] = None,
+    start: Annotated[
+        str, typer.Option(help="closed form, random, or the folder of trained weights to go on from.")
+    ] = "closed form",
     checkpoint: Annotated[
         Path | None, typer.Option(help="Folder of the checkpoint; in the cache unless given.")
     ] = None,
@@ -73,6 +76,8 @@ def main(
     Features of the picture tower are made once and kept. A run that was killed goes on from its last checkpoint with
     the same command.
     """
+    if start not in ("closed form", "random") and not (Path(start) / "adapter_config.json").is_file():
+        raise InputError(f"--start {start}: no folder of trained weights; legal also: closed form, random")
     if not data:
         raise InputError("nothing to train on: give --data FOLDER, once for each data set")
     before = time.monotonic()
@@ -87,7 +92,7 @@ def main(
     else:
         from jobs.vlm.fit import Recipe, fit
 
-        recipe = Recipe(minutes=minutes, batch=batch, seed=seed)
+        recipe = Recipe(minutes=minutes, batch=batch, seed=seed, start=start)
         place = checkpoint or cache_folder() / "checkpoints" / "lore-vlm-tiny"
         place.parent.mkdir(parents=True, exist_ok=True)
         metrics = {"training": fit(learner, seen, recipe, place), "recipe": asdict(recipe)}

@@ -28,8 +28,9 @@ from jobs.vlm.learner import Example, Learner
 from jobs.vlm.subjects import Subject
 from lore_mm.console import progress, say
 
-__all__ = ["Recipe", "Seen", "closed_form", "fit"]
+__all__ = ["STARTS", "Recipe", "Seen", "closed_form", "fit"]
 
+STARTS = ("closed form", "random")  # of the connector, where no trained weights are gone on from
 _KEEP_S = 120  # between checkpoints
 _LOOK_S = 600  # between looks at the validation subjects
 _LOOKS = 24  # validation subjects of a source
@@ -42,7 +43,7 @@ class Recipe:
     minutes: float = 60.0
     batch: int = 16
     pool: int = 8  # batches drawn at once, to sort by length
-    connector_alone: float = 0.15  # share of the time before the LoRA moves too
+    connector_alone: float = 0.1  # share of the time before the LoRA moves too
     connector_rate: float = 4e-4
     lora_rate: float = 6e-4
     warm_up: int = 30  # steps
@@ -50,7 +51,7 @@ class Recipe:
     ridge: float = 0.01  # of the closed form; see jobs.vlm.closed_form
     words: float = 0.15  # share of made-up titles without a picture
     sources: tuple[tuple[str, float], ...] = (("clothing", 0.4), ("grocery", 0.4), ("luma", 0.2))
-    closed_form: bool = True
+    start: str = "closed form"  # of the connector; "random", or the folder of trained weights to go on from
     seed: int = 0
 
 
@@ -78,6 +79,13 @@ def closed_form(learner: Learner, train: Seen, strength: float) -> None:
         learner.connector.weight.copy_(connector_of(moments, targets, strength, length))
 
 
+def _start(learner: Learner, train: Seen, recipe: Recipe) -> None:
+    if recipe.start == "closed form":
+        closed_form(learner, train, recipe.ridge)
+    elif recipe.start != "random":
+        learner.load(Path(recipe.start))
+
+
 def fit(learner: Learner, seen: Seen, recipe: Recipe, folder: Path) -> dict[str, Any]:
     """Train until the recipe's minutes are used up; what came of it: steps, examples, seconds, validation looks.
 
@@ -88,9 +96,8 @@ def fit(learner: Learner, seen: Seen, recipe: Recipe, folder: Path) -> dict[str,
     looks = _looks(learner, validation)
     state = _State(learner, recipe, folder)
     if not state.resume():
-        if recipe.closed_form:
-            closed_form(learner, train, recipe.ridge)
-            say(f"connector in closed form; right replies {_look(learner, looks)}")
+        _start(learner, train, recipe)
+        say(f"starts from: {recipe.start}; right replies {_look(learner, looks)}")
     budget = recipe.minutes * 60
     with progress("train lore-vlm-tiny", int(budget), lambda: f"step {state.step} loss {state.loss:.3f}") as advance:
         advance(int(state.seconds))
@@ -142,7 +149,7 @@ class _State:
 
     def learn(self, batch: Sequence[Example], done: float) -> None:
         """One step; `done`: the share of the budget that is used up."""
-        alone = done < self.recipe.connector_alone
+        alone = self.recipe.start in STARTS and done < self.recipe.connector_alone
         for name, parameter in self.named:
             if name != "connector.weight":
                 parameter.requires_grad_(not alone)

@@ -25,7 +25,8 @@ __all__ = ["MULTI", "Instruction", "compact_prompt", "instruction", "reply_of", 
 
 MULTI = ("color", "material", "style", "function", "season", "size", "special", "diet", "flavour")
 _NEVER = ("price", "year", "store", "weight", "condition")  # what no picture and none of our titles tell
-_TEXT = 160  # characters of a description
+_UNSEEN = ("model", "size", "length", "width", "height", "volume", "age", "origin", *_NEVER)  # what no picture tells
+_TEXT = 240  # characters of a description
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ def _asked(subject: Subject, known: Answers, chance: random.Random, *, worded: b
         silent += ["color"] * 3
     if chance.random() < 0.35:
         names.append(chance.choice(silent))
+    if not worded and chance.random() < 0.1:  # as many at once as an extractor asks for
+        names += chance.sample([name for name in _UNSEEN if name not in names], 4)
     if chance.random() < 0.5:
         chance.shuffle(names)
     else:  # the order of a schema: the category first

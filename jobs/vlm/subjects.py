@@ -194,6 +194,10 @@ def _luma(photo: Photo, photos: PhotoSet) -> Subject:
         shown["neckline"] = "hooded"
     if gender := values.get("gender", ("",))[0]:
         shown["audience"] = gender
+        shown["gender"] = gender.title()
+    for name in ("style_general", "style_bottom"):  # the catalogue's own attributes, in its own spelling
+        if own := values.get(name):
+            shown[name] = tuple(word.title() for word in own)
     told: dict[str, Answer] = {"category": category}
     if named := _named_materials(values.get("material", ()), f"{title} {text}"):
         told["material"] = named

@@ -130,6 +130,7 @@ def merge_trained(model: Any, folder: Path) -> None:
         ModelError: the folder does not hold the trained tensors of this model.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -137,7 +138,7 @@ def merge_trained(model: Any, folder: Path) -> None:
         connector = load_file(folder / "connector.safetensors")["connector.weight"]
         lora = load_file(folder / "adapter_model.safetensors")
         scale = float(settings["lora_alpha"]) / int(settings["r"])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError, ZeroDivisionError, SafetensorError) as error:
         raise ModelError(f"{folder}: not the trained part of {NAME} ({type(error).__name__}: {error})") from None
     weights = model.model.text_model.state_dict()
     with torch.no_grad():
