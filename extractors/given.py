@@ -105,7 +105,11 @@ class Given:
         )
 
     def _placed(self, path: str) -> str | None:
-        """The deepest known part of a category path such as "Sports & Outdoor > Equipment"."""
+        """The kind of that id, or the deepest known part of a path such as "Sports & Outdoor > Equipment"."""
+        whole = path.strip()
+        named = whole.rpartition("/")[2] if whole.startswith("gid://") else whole  # as Shopify writes its ids
+        if named in self.knowledge.categories:
+            return named
         for part in reversed(_PATH.split(path[:1000])):
             kinds = [c for m in self._scanner.find(part) if (c := as_reading(m, "category")) is not None]
             if kinds:

@@ -24,8 +24,8 @@ NOT_STATED, NOT_APPLICABLE = "not_stated", "not_applicable"  # legal answers tha
 MAX_TEXT = 200  # characters of a free-text value
 _SHOWN = 12  # legal values listed in an error before "…"
 _LARGEST = 1_000_000_000  # a number decoded under constraint has bounds, or a model that rambles never ends it
-# A text decoded under constraint: one line that needs no escapes. A bounded pattern instead of lengths, because xgrammar
-# takes only one of the two and lets control characters through where it has lengths.
+# A text decoded under constraint: one line that needs no escapes. A bounded pattern instead of lengths, because
+# xgrammar takes only one of the two and lets control characters through where it has lengths.
 _ONE_LINE = r'^[^"\\\x00-\x20\x7f][^"\\\x00-\x1f\x7f]{0,47}$'
 
 
@@ -54,11 +54,12 @@ class AttributeSpec(BaseModel):
     maximum: float | None = None
     prompts: tuple[str, ...] = ("a photo of a {value} {thing}", "a {thing}, {value}", "{value} {thing}")
     categories: tuple[str, ...] = ()  # only meaningful for these kinds and below; empty: all of the department
+    without: tuple[str, ...] = ()  # not for these kinds and below; the nearest kind named in either list decides
 
     @cached_property
     def sha(self) -> str:
         """Identifies the content of this attribute."""
-        return sha_of(self.model_dump(mode="json"))
+        return sha_of(self.model_dump(mode="json", exclude=None if self.without else {"without"}))
 
     @cached_property
     def lookup(self) -> Mapping[str, str]:

@@ -28,6 +28,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("jobs.evaluate:app", "Measure a judge or extractors against labels, beside baselines."),
     "calibrate": ("jobs.fit_thresholds:main", "Fit which fields a model need not be asked for, on labelled items."),
     "check": ("jobs.check_labels:main", "Find impossible labels."),
+    "schema": ("lore_mm.schema_show:main", "Show what is asked of a kind of thing."),
+    "taxonomy": ("lore_mm.taxonomy:main", "Turn Shopify's product taxonomy into schemas and categories."),
     "report": ("jobs.report:main", "Write a self-contained HTML page of a store."),
     "status": ("jobs.status:main", "Show what ran in a store, and the counts."),
     "weights": ("lore_mm.models.weights:main", "List the models known by name, and fetch their weights."),

@@ -8,6 +8,7 @@ replaces entries of the same name.
     version = 1
     title = "Fashion"
     thing = "garment"                 # what a prompt calls one item
+    common = ["category", "brand"]    # which of the common attributes it takes; all where this is left out
 
     [neckline]
     dimension = "style_detail"        # one of the 18 of dimensions.toml
@@ -75,11 +76,13 @@ class AttributeSchema:
     version: str
     specs: Mapping[str, AttributeSpec]
     thing: str = "product"  # what a prompt calls one item
+    common: tuple[str, ...] | None = None  # which of the common attributes the department takes; None: all
 
     @cached_property
     def sha(self) -> str:
         """Identifies the content: any change of an attribute, value or word changes it."""
-        return sha_of([self.name, self.version, self.thing, {name: spec.sha for name, spec in self.specs.items()}])
+        content = [self.name, self.version, self.thing, {name: spec.sha for name, spec in self.specs.items()}]
+        return sha_of(content if self.common is None else [*content, list(self.common)])
 
     def spec(self, name: str) -> AttributeSpec:
         """The attribute of that name.
@@ -142,7 +145,8 @@ class Schemas:
         if own is common:
             return common
         version = f"{common.version}.{own.version}"
-        return replace(own, version=version, specs={**common.specs, **own.specs})
+        taken = {n: s for n, s in common.specs.items() if own.common is None or n in own.common}
+        return replace(own, version=version, specs={**taken, **own.specs})
 
     def for_category(self, category: str | None, knowledge: Knowledge) -> AttributeSchema:
         """The attributes of one kind of thing, with legal values from the knowledge tables filled in.
@@ -156,7 +160,7 @@ class Schemas:
             specs = {
                 name: self._with_values(spec, category, knowledge)
                 for name, spec in schema.specs.items()
-                if not spec.categories or (category and any(knowledge.is_a(category, c) for c in spec.categories))
+                if _belongs(spec, category, knowledge)
             }
             specs = {name: spec for name, spec in specs.items() if spec.type != "choice" or spec.values}
             self._resolved[key] = replace(schema, specs=specs)
@@ -182,12 +186,24 @@ class Schemas:
         """
         for department in self.departments.values():
             for spec in department.specs.values():
-                for category in spec.categories:
+                for category in (*spec.categories, *spec.without):
                     if category not in knowledge.categories:
                         raise ConfigError(
                             f"schema {department.name!r}: [{spec.name}] categories: unknown category "
                             f"{category!r}{nearest(category, knowledge.categories)}"
                         )
+
+
+def _belongs(spec: AttributeSpec, category: str | None, knowledge: Knowledge) -> bool:
+    """True where a thing of that kind has the attribute: the nearest kind named in either of its lists decides."""
+    if not spec.categories and not spec.without:
+        return True
+    for one in (category, *knowledge.ancestors(category)) if category else ():
+        if one in spec.without:
+            return False
+        if one in spec.categories:
+            return True
+    return not spec.categories
 
 
 def _legal_words(spec: AttributeSpec, category: str | None, knowledge: Knowledge) -> dict[str, tuple[str, ...]]:
@@ -230,6 +246,12 @@ def load_schemas(extra: tuple[Path, ...] = ()) -> Schemas:
             if earlier := departments.get(path.stem):
                 version = f"{earlier.version}+{new.version}"
                 new = replace(new, version=version, specs={**earlier.specs, **new.specs})
+            for name in new.common or ():
+                if COMMON in departments and name not in departments[COMMON].specs:
+                    legal = departments[COMMON].specs
+                    raise ConfigError(
+                        f"{path}: common: no attribute {name!r}{nearest(name, legal)}: {', '.join(legal)}"
+                    )
             departments[path.stem] = new
     return Schemas(departments)
 
@@ -246,14 +268,17 @@ def _read(path: Path) -> AttributeSchema:
     thing = raw.pop("thing", AttributeSchema.thing)
     if not isinstance(thing, str):
         raise ConfigError(f'{path}: thing must be a word, such as: thing = "garment"')
+    common = raw.pop("common", None)
+    if common is not None and not (isinstance(common, list) and all(isinstance(name, str) for name in common)):
+        raise ConfigError(f'{path}: common must list names of common attributes, such as: common = ["category"]')
     specs = {name: _read_spec(path, name, body) for name, body in raw.items()}
-    return AttributeSchema(path.stem, str(version), specs, thing)
+    return AttributeSchema(path.stem, str(version), specs, thing, None if common is None else tuple(common))
 
 
 def _read_spec(path: Path, name: str, body: object) -> AttributeSpec:
     """One attribute's table; `values` may be a list of names or a table of name → other words."""
     if not isinstance(body, dict):
-        raise ConfigError(f"{path}: [{name}] must be a table; legal keys beside tables: version, title, thing")
+        raise ConfigError(f"{path}: [{name}] must be a table; legal keys beside tables: version, title, thing, common")
     body = dict(body)
     if isinstance(body.get("values"), list):
         body["values"] = {value: () for value in body["values"]}

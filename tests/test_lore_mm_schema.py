@@ -249,3 +249,27 @@ def test_any_text_is_canonical_or_refused(text):
         except InputError:
             continue
         assert check_value(spec, value) == value
+
+
+def test_the_nearest_kind_named_decides_and_a_department_may_take_few_common_attributes(tmp_path):
+    extra = folder(
+        tmp_path,
+        fashion='version = 2\ncommon = ["brand"]\n[lining]\ndimension = "style_detail"\nask = "?"\ntype = "text"\n'
+        'categories = ["clothing", "maxi"]\nwithout = ["dress"]\n',
+    )
+    kinds = [*KNOWLEDGE.categories.values(), Category(id="maxi", name="maxi", parent="dress")]
+    knowledge, schemas = Knowledge(categories=kinds), load_schemas(extra)
+    has = {c: "lining" in schemas.for_category(c, knowledge).specs for c in ("clothing", "dress", "maxi", "lamp")}
+    assert has == {"clothing": True, "dress": False, "maxi": True, "lamp": False}
+    assert {"brand", "neckline"} <= set(schemas.department("fashion").specs)
+    assert "price" not in schemas.department("fashion").specs and "price" in schemas.department("home").specs
+    assert schemas.departments["fashion"].sha != SCHEMAS.departments["fashion"].sha
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [("common = 3", "common must list names"), ('common = ["brnd"]', "no attribute 'brnd', did you mean 'brand'")],
+)
+def test_common_attributes_are_named_rightly(tmp_path, line, words):
+    with pytest.raises(ConfigError, match=words):
+        load_schemas(folder(tmp_path, boats=f"version = 1\n{line}\n"))

@@ -19,7 +19,7 @@ The files, each optional in a user's folder:
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -193,8 +193,7 @@ class Knowledge:
         return None
 
     def _check(self) -> None:
-        def need(table: str, key: str, field: str, names: Iterable[str | None], legal: Iterable[str]) -> None:
-            legal = set(legal)
+        def need(table: str, key: str, field: str, names: Iterable[str | None], legal: Collection[str]) -> None:
             for name in names:
                 if name is not None and name not in legal:
                     raise ConfigError(f"knowledge {table} {key!r}: unknown {field} {name!r}{nearest(name, legal)}")
@@ -227,7 +226,7 @@ class Knowledge:
             for field in ("covers", "excludes", "near"):
                 need(f"terms {t.dimension}", t.value, field, getattr(t, field), legal)
             need(f"terms {t.dimension}", t.value, "categories", t.categories, self.categories)
-        tables: Mapping[str, Iterable[str]] = {
+        tables: Mapping[str, Collection[str]] = {
             "category": self.categories,
             "brand": self.brands,
             "model": self.series,
@@ -266,7 +265,8 @@ def load_knowledge(extra: tuple[Path, ...] = ()) -> Knowledge:
         for name in _FILES:
             path = folder / f"{name}.toml"
             if path.exists():
-                tables[name].update(_read(path, name))
+                new = _read(path, name)  # first: where two entries share a word, the user's is meant
+                tables[name] = {**new, **{key: old for key, old in tables[name].items() if key not in new}}
     return Knowledge(**{name: list(entries.values()) for name, entries in tables.items()})  # type: ignore[arg-type]
 
 

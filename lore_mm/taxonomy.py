@@ -1,0 +1,107 @@
+"""`lore taxonomy`: Shopify's product taxonomy as schema and knowledge files that `lore extract` takes.
+
+The conversion itself is `lore_mm.shopify`'s; this module writes TOML, the same bytes for the same taxonomy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lore_mm.console import command_app, for_people, print_json, run, say
+from lore_mm.errors import InputError
+from lore_mm.knowledge import load_knowledge
+from lore_mm.schema import load_schemas
+from lore_mm.shopify import Converted, convert_taxonomy, read_taxonomy
+
+__all__ = ["main", "write_converted"]
+
+
+def write_converted(converted: Converted, out: Path, version: str) -> None:
+    """Write `out`/schemas/<department>.toml and `out`/knowledge/categories.toml, and check that they load.
+
+    Raises:
+        ConfigError: what was written is not accepted together with the shipped tables.
+    """
+    head = f"# Made by `lore taxonomy` from Shopify's product taxonomy {version} (MIT): make it anew, do not edit it.\n"
+    schemas, knowledge = out / "schemas", out / "knowledge"
+    for folder in (schemas, knowledge):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, content in converted.departments.items():
+        (schemas / f"{name}.toml").write_text(head + _toml(content), encoding="utf-8")
+    (knowledge / "categories.toml").write_text(head + _toml(converted.categories), encoding="utf-8")
+    load_schemas.cache_clear()  # the same folder may have held other files a moment ago
+    load_knowledge.cache_clear()
+    load_schemas((schemas,)).check_against(load_knowledge((knowledge,)))
+
+
+def _toml(content: Mapping[str, Any]) -> str:
+    """Plain keys first, then a table each; of a table's values, those that are tables in a table of their own."""
+    lines = [f"{_quoted(key)} = {_value(value)}" for key, value in content.items() if not isinstance(value, Mapping)]
+    for key, table in content.items():
+        if isinstance(table, Mapping):
+            lines += ["", f"[{_quoted(key)}]"]
+            lines += [f"{_quoted(k)} = {_value(v)}" for k, v in table.items() if not isinstance(v, Mapping)]
+            for inner, words in table.items():
+                if isinstance(words, Mapping):
+                    lines.append(f"[{_quoted(key)}.{_quoted(inner)}]")
+                    lines += [f"{_quoted(k)} = {_value(v)}" for k, v in words.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(key: str) -> str:
+    return key if key.isascii() and key.replace("_", "").replace("-", "").isalnum() else _value(key)
+
+
+def _value(value: object) -> str:
+    """A TOML value: strings, numbers, flags and lists of them are written as JSON writes them (DEL aside)."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def main(
+    folder: Annotated[
+        Path, typer.Argument(help="The taxonomy: a folder with its categories and attributes, .json or .parquet.")
+    ],
+    kinds: Annotated[
+        list[str] | None, typer.Argument(help="Which kinds, each with all below it: an id, a name or a full name.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the folders schemas and knowledge are written.")] = Path("shopify"),
+    json_wanted: Annotated[bool, typer.Option("--json", help="Counts as a JSON line.")] = False,
+) -> None:
+    """Turn Shopify's product taxonomy into schemas and categories; without kinds, all its verticals.
+
+    The files are those of dist/en in the public repository Shopify/product-taxonomy. A kind has exactly the attributes
+    that are listed for it there, beside a few of identity and measure; lore_mm/shopify.toml says which demand dimension
+    each belongs to.
+
+    Example: lore taxonomy product-taxonomy/dist/en "Apparel & Accessories > Clothing" --out mine
+    Then: lore extract catalogue --schemas mine/schemas --knowledge mine/knowledge
+    """
+    taxonomy = read_taxonomy(folder)
+    roots = [taxonomy.find(one) for one in kinds or ()] or [c for c in taxonomy.categories.values() if c.parent is None]
+    for root in roots:
+        if inside := next((o for o in roots if o is not root and root in taxonomy.below(o)), None):
+            raise InputError(f"{root.full_name!r} lies below {inside.full_name!r}: name one of the two")
+    converted = convert_taxonomy(taxonomy, roots, load_knowledge())
+    write_converted(converted, out, taxonomy.version)
+    attributes = sum(isinstance(a, Mapping) for d in converted.departments.values() for a in d.values())
+    counts = {
+        "version": taxonomy.version,
+        "departments": len(converted.departments),
+        "categories": len(converted.categories),
+        "attributes": attributes,
+        "schemas": str(out / "schemas"),
+        "knowledge": str(out / "knowledge"),
+    }
+    if for_people(json_wanted):
+        say(" · ".join(f"{key}: {value}" for key, value in counts.items()))
+    else:
+        print_json(counts)
+
+
+if __name__ == "__main__":
+    run(command_app(main, "python -m lore_mm.taxonomy"))
