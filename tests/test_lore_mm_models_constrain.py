@@ -151,6 +151,26 @@ def test_a_schema_that_cannot_be_enforced_is_refused(grammars: Grammars, schema:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "legal", "illegal"),
+    [
+        (0, 90, ["0", "1.5", "0.125", "90", "12.340"], ["-1", "90.5", "0.1255", "1.", "1e1"]),
+        (-40, 5, ["-18", "-0.5", "-40", "0", "4.125"], ["-41", "5.5", "4.1255"]),
+        (-40, -5, ["-18", "-5", "-7.25"], ["0", "-4", "-41"]),
+    ],
+)
+def test_numbers_keep_their_bounds_and_few_decimals(
+    grammars: Grammars, tokenizer: Any, low: float, high: float, legal: list[str], illegal: list[str]
+) -> None:
+    def accepted(text: str) -> bool:
+        matcher = grammars.matcher({"type": "number", "minimum": low, "maximum": high})
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
+
+    assert [text for text in legal if not accepted(text)] == []
+    assert [text for text in illegal if accepted(text)] == []
+
+
 def test_the_order_of_keys_is_part_of_a_schema(grammars: Grammars, tokenizer: Any) -> None:
     names = ("b", "a", "c")
     for order in (names, names[::-1]):

@@ -36,7 +36,7 @@ def one_spelling(schema: Mapping[str, Any]) -> dict[str, Any]:
 
     Separators are ", " and ": " and there is no other white space; texts without a pattern of their own get one that
     leaves out control characters, which JSON can escape in two ways. A number keeps the freedom it has in JSON (1.50),
-    with three decimals at most where it has two bounds.
+    with three decimals at most where it has two bounds and is not negative.
     """
     return {**_printable(schema), "x-guidance": _SETTINGS}
 
@@ -50,8 +50,12 @@ def _printable(schema: Any) -> Any:
         made.keys() & {"pattern", "enum", "const", "format"}
     ):
         made["pattern"] = _PRINTABLE
-    if named == "number" and made.keys() >= {"minimum", "maximum"}:  # or its decimals go on until the reply is cut
-        made.setdefault("multipleOf", _STEP)
+    if (
+        named == "number"
+        and made.keys() >= {"minimum", "maximum"}
+        and not made.keys() & {"multipleOf", "enum", "const"}
+    ):
+        return _stepped(made)
     for key in _OF_ONE:
         if key in made:
             made[key] = _printable(made[key])
@@ -62,6 +66,22 @@ def _printable(schema: Any) -> Any:
         if isinstance(made.get(key), Mapping):
             made[key] = {name: _printable(one) for name, one in made[key].items()}
     return made
+
+
+def _stepped(schema: dict[str, Any]) -> dict[str, Any]:
+    """A number with bounds, its decimals bounded too, or they go on until the reply is cut.
+
+    llguidance takes no negative number for a multiple of anything: those keep their decimals.
+    """
+    low, high = schema["minimum"], schema["maximum"]
+    if high < 0:
+        return schema
+    positive = {"type": "number", "minimum": max(low, 0), "maximum": high, "multipleOf": _STEP}
+    if low >= 0:
+        return {**schema, **positive}
+    negative = {"type": "number", "minimum": low, "exclusiveMaximum": 0}
+    rest = {key: value for key, value in schema.items() if key not in ("type", "minimum", "maximum")}
+    return {**rest, "anyOf": [positive, negative]}
 
 
 class Grammars:
