@@ -16,6 +16,7 @@ import pytest
 
 from lore_mm.errors import ConfigError, InputError, ModelError
 from lore_mm.models import weights
+from lore_mm.models.checkpoint import checkpoint_folder
 from lore_mm.models.hub import hub_fault, offline_where_unreachable
 from lore_mm.models.table import load_table
 from lore_mm.models.weights import find_weights, get_weights, main, weights_sha
@@ -295,10 +296,18 @@ def test_the_shipped_table() -> None:
     assert table["lore-clip-tiny"].needs == ("efficientnet-lite0", "all-minilm-l6-v2")
     for name, entry in table.items():
         assert entry.about and entry.good_for and entry.licence, name
-        assert len([w for w in (entry.shipped, entry.open_clip, entry.files) if w]) == 1, name
+        assert len([w for w in (entry.shipped, entry.open_clip, entry.files, entry.vllm) if w]) == 1, name
+        if entry.vllm:
+            assert entry.memory_mb == entry.derived_memory_mb > 0, name
         assert all(len(f.sha256) == 64 and f.size > 0 for f in entry.files), name
         if entry.kind == "embedder":
             assert entry.address is not None and entry.address.startswith("open_clip:")
+
+
+def test_models_that_vllm_fetches_are_known_by_name_and_not_fetched_here() -> None:
+    assert checkpoint_folder("qwen3-vl-4b") == "Qwen/Qwen3-VL-4B-Instruct"
+    with pytest.raises(ModelError, match=r"vLLM >=0\.11 fetches it itself when vllm:Qwen"):
+        get_weights("qwen3-vl-4b")
 
 
 def test_the_open_clip_names_exist() -> None:

@@ -1,7 +1,7 @@
 """Names of transformers checkpoints to folders: what `hf:NAME` and `vllm:NAME` mean by NAME.
 
-A folder on this machine; or a checkpoint of this project's own; or, as it stands, a repository of a model hub, which
-transformers and vLLM fetch themselves. This module loads nothing.
+A folder on this machine; or a checkpoint of this project's own; or a name of the model table; or, as it stands, a
+repository of a model hub, which transformers and vLLM fetch themselves. This module loads nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lore_mm.errors import ModelError
 from lore_mm.fingerprint import sha_of
+from lore_mm.models.table import load_table
 
 __all__ = ["LORE_VLM_TINY", "checkpoint_folder", "checkpoint_sha"]
 
@@ -28,6 +29,9 @@ def checkpoint_folder(name: str) -> str:
         from lore_mm.models.vlm_tiny import assembled
 
         return str(assembled())
+    entry = load_table().get(name)
+    if entry is not None and entry.vllm and entry.address:
+        return entry.address.partition(":")[2]
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():

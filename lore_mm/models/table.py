@@ -69,6 +69,10 @@ class WeightsEntry(_Part):
     memory_mb: int
     address: str | None = None  # as open_embedder or open_chat takes it
     prompt: Literal["compact", "full"] = "full"  # which prompt of the VLM extractor it was made for
+    parameters_m: int | None = None  # millions, of a model that vLLM fetches itself; its memory is derived from these
+    weight_bytes: int = 2  # a parameter
+    kv_bytes: int | None = None  # a token: 2 · layers · heads of keys · width of a head · 2 bytes
+    vllm: str | None = None  # the first vLLM that runs it
     needs: tuple[str, ...] = ()  # other entries it is made of
     shipped: str | None = None  # a folder of this package
     files: tuple[WantedFile, ...] = ()
@@ -76,6 +80,13 @@ class WeightsEntry(_Part):
     package: Package | None = None
     open_clip: OpenClip | None = None
     convert: Literal["state_dict"] | None = None
+
+    @property
+    def derived_memory_mb(self) -> int:
+        """Weights, keys and values of 32 requests of 2,048 tokens, and 2 GB to work in; 0 where it cannot be told."""
+        if self.parameters_m is None or self.kv_bytes is None:
+            return 0
+        return self.parameters_m * self.weight_bytes + 32 * 2048 * self.kv_bytes // 1_000_000 + 2000
 
 
 @lru_cache(maxsize=8)

@@ -68,6 +68,8 @@ def get_weights(name: str, *, table: Path | None = None) -> Path:
         get_weights(other, table=table)
     if entry.open_clip:
         return _get_open_clip(name, entry.open_clip)
+    if entry.vllm:
+        raise ModelError(f"{name}: vLLM {entry.vllm} fetches it itself when {entry.address} is opened")
     if found := find_weights(name, verify=True, table=table):
         return found
     if entry.shipped:
@@ -276,11 +278,14 @@ def _has_module(module: str) -> bool:
     return find_spec(module) is not None
 
 
+_INSIDE = {"files", "hub", "package", "open_clip", "convert", "shipped", "parameters_m", "weight_bytes", "kv_bytes"}
+
+
 def _rows(table: Path | None = None) -> list[dict[str, Any]]:
     rows = []
     for name, entry in load_table(table).items():
-        here: bool | None = None if entry.open_clip else find_weights(name, table=table) is not None
-        kept = entry.model_dump(exclude={"files", "hub", "package", "open_clip", "convert", "shipped"})
+        here: bool | None = None if entry.open_clip or entry.vllm else find_weights(name, table=table) is not None
+        kept = entry.model_dump(exclude=_INSIDE)
         rows.append({"name": name, "here": here, **kept, "size_mb": round(sum(f.size for f in entry.files) / 1e6, 1)})
     return rows
 
@@ -317,7 +322,7 @@ def main(
 
     view = Table("name", "kind", "here", "licence", "memory", "good for", box=None)
     for row in rows:
-        here = {True: "yes", False: "no", None: "open_clip's"}[row["here"]]
+        here = {True: "yes", False: "no", None: "vLLM's" if row["vllm"] else "open_clip's"}[row["here"]]
         view.add_row(row["name"], row["kind"], here, row["licence"], f"{row['memory_mb']} MB", row["good_for"])
     print_table(view)
 
