@@ -12,7 +12,7 @@ its likelihood is the confidence, after calibration where one was fitted. This m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -182,7 +182,7 @@ class Vlm:
                 values = {
                     kind: words
                     for kind, words in spec.values.items()
-                    if (knowledge.is_a(kind, root) if root else not knowledge.ancestors(kind))
+                    if (knowledge.is_a(kind, root) if root else not spec.values.keys() & knowledge.ancestors(kind))
                 }
                 spec = spec.model_copy(update={"values": values})
             self._kinds[root] = AttributeSpec.model_validate(spec.model_dump())
@@ -247,13 +247,14 @@ class Vlm:
             readings = read_answer(spec, parsed)
             if any(reading.status == "failed" for reading in readings):
                 work.reply = _kept(reply.text)
+            if spec.name == _CATEGORY:  # the likelihood of both steps together
+                share, work.share = work.share, readings[0].confidence
+                readings = [replace(reading, confidence=reading.confidence * share) for reading in readings]
             work.found[spec.name] = [self._witnessed(work, spec, reading) for reading in readings]
 
     def _witnessed(self, work: _Work, spec: AttributeSpec, reading: Reading) -> AttributeValue:
         """The value with its evidence and its calibrated confidence."""
         sure = reading.confidence
-        if spec.name == _CATEGORY:  # the steps together
-            sure, work.share = sure * work.share, sure
         if self.calibration is not None and reading.status != "failed":
             sure = min(max(self.calibration.apply(self.name, spec.name, sure), 0.0), 1.0)
         value = _attribute(spec, reading, sure)

@@ -123,6 +123,18 @@ def test_a_kind_with_nothing_below_takes_one_step_and_none_below_leaves_the_top(
     assert (made.category, only(made, "category").confidence) == ("clothing", 0.5)
 
 
+def test_kinds_of_a_schema_of_ones_own_are_asked_whatever_tree_they_hang_in(tmp_path):
+    (tmp_path / "common.toml").write_text(
+        "version = 1\n[category]\ndimension = 'category'\nask = 'Which?'\nmulti = true\n"
+        "[category.values]\ndress = []\nshirt = []\n'Bath & Body' = []\n"
+    )
+    engine = says(category=["shirt", "Bath & Body"])
+    extractor = Vlm(engine, load_schemas((tmp_path,)), KNOWLEDGE, fields=["category"])
+    (made,) = extractor.extract([given(category=None, settled=())])
+    assert "One or more of: dress, shirt, Bath & Body." in text_of(engine.calls[0][0])
+    assert [(a.value, a.confidence) for a in made.attributes] == [("shirt", 0.5), ("Bath & Body", 0.5)]
+
+
 def test_the_compact_prompt_leaves_the_whole_list_of_kinds_to_the_decoder():
     engine = says(category="dress", color=["red"])
     made = vlm(engine, prompt="compact", fields=["category", "color"]).extract(
