@@ -149,7 +149,8 @@ def test_the_command_prints_one_json_object(store, result):
     assert code == 0, talk
     assert json.loads(out) == result
     code, out, talk = command("jobs.evaluate", "jugde", "--store", store.uri)
-    assert (code, out) == (2, "") and talk == "error: cannot measure 'jugde', did you mean 'judge'?; legal: judge, attributes\n"
+    assert (code, out) == (2, "")
+    assert talk == "error: cannot measure 'jugde', did you mean 'judge'?; legal: judge, attributes\n"
 
 
 def write_lines(file, rows):
