@@ -9,7 +9,7 @@ everything: calls, fields, tokens and accuracy on the same rows. It knows no met
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +30,7 @@ from lore_mm.bootstrap import Draws, Estimate, estimate
 from lore_mm.config import default_store
 from lore_mm.console import command_app, for_people, print_json, print_table, progress, run, say
 from lore_mm.datasets import Dataset, open_dataset, shipped_name
+from lore_mm.datasets.dataset import in_test
 from lore_mm.errors import InputError
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.models import DEFAULT_CHAT, DEFAULT_EMBEDDER
@@ -212,6 +213,14 @@ def held_out(
     )
 
 
+def _parted(dataset: Dataset) -> Dataset:
+    """The data set with both splits: where it has no training split, a fifth of its groups is held out."""
+    if "train" in dataset.splits.values():
+        return dataset
+    splits = {i.item_id: "test" if in_test(dataset.group(i.item_id)) else "train" for i in dataset.items}
+    return replace(dataset, splits=splits)
+
+
 def _share(rows: Sequence[ScoredRow], at: Iterable[int], yes: Sequence[bool], resamples: int) -> Estimate:
     """The share of these rows that are so, with its interval over groups."""
     places = list(at)
@@ -257,7 +266,7 @@ def main(
     Example: lore calibrate --dataset luma:data/luma --precision 0.95 --vlm hf:lore-vlm-tiny
     """
     known, shapes = load_knowledge((knowledge,) if knowledge else ()), load_schemas((schemas,) if schemas else ())
-    whole = open_dataset(dataset, known)
+    whole = _parted(open_dataset(dataset, known))
     train, test = whole.in_split("train").first(limit), whole.in_split("test").first(limit)
     names = listed(extractors)
     choice = None
