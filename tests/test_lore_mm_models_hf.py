@@ -275,6 +275,14 @@ def test_only_safetensors_and_never_foreign_code(tiny_vlm_folder: Path, tmp_path
         open_chat(f"hf:{foreign}")
 
 
+def test_a_checkpoint_without_a_chat_template_is_refused(text_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(text_folder, folder)
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ModelError, match="no chat template"):
+        open_chat(f"hf:{folder}")
+
+
 def test_mistakes_are_one_line(tiny_vlm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="no such folder"):
         open_chat("hf:./nowhere")

@@ -49,6 +49,10 @@ class Checkpoint:
         tokenizer.model_max_length = 10**9  # lengths are checked here, and told as errors
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token_id = self.pad
+        template = getattr(processor, "chat_template", None) or tokenizer.chat_template
+        if not template:
+            raise ModelError("the checkpoint has no chat template: it was not made to answer")
+        self._template = template if isinstance(template, str) else None  # several by name: the tokenizer's default
         # Written in a text, one of these would be taken for a picture, and the pictures of a batch be misplaced.
         names = ("image_token", "video_token", "audio_token", "fake_image_token", "global_image_token", "boi_token")
         marks = {str(getattr(owner, name, "") or "") for owner in (processor, tokenizer) for name in names}
@@ -101,8 +105,10 @@ class Checkpoint:
         messages.append({"role": "user", "content": self._content(request.parts)})
         if answer is not None:
             messages.append({"role": "assistant", "content": self._content([answer])})
-        speaker = self.processor if self.processor is not None else self.tokenizer
-        text: str = speaker.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
+        # A processor's own method would render the same template, and warn of settings that it adds itself.
+        text: str = self.tokenizer.apply_chat_template(
+            messages, chat_template=self._template, tokenize=False, add_generation_prompt=answer is None
+        )
         return text
 
     def _content(self, parts: Sequence[str | Image]) -> Any:
