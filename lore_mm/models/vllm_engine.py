@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import gc
 import logging
 import multiprocessing
 import threading
@@ -48,6 +47,7 @@ class Engine:
         self._thread.start()
         self._reviving = asyncio.Lock()
         self._restarts = 0
+        self._contexts: list[Any] = []  # ZeroMQ's, of every core there has been
         self._closed = False
         self.failure: str | None = None  # why nothing more can be asked
         _open.add(self)
@@ -81,12 +81,15 @@ class Engine:
         with vllm_env.environment(values), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
+                _write_log_with(self._handler)  # before the import, which has something to say, too
                 engine_args, async_llm = _load()
-                _write_log_with(self._handler)
                 with vllm_env.main_module_hidden():
-                    return async_llm.from_engine_args(engine_args(**self._arguments))
+                    core = async_llm.from_engine_args(engine_args(**self._arguments))
             except Exception as error:
                 raise ModelError(f"{self._address} does not start: {_one_line(error)}{self._last_words()}") from error
+        if context := getattr(getattr(core.engine_core, "resources", None), "ctx", None):
+            self._contexts.append(context)
+        return core
 
     async def revive(self, dead: Any) -> None:
         """Start anew in place of `dead`, the core that a request found dead; the first of many such requests does it.
@@ -103,7 +106,7 @@ class Engine:
                 raise ModelError(self.failure)
             self._restarts += 1
             logging.getLogger("vllm").warning("the engine died and is restarted")
-            dead.shutdown()
+            _shut_down(dead)
             try:
                 self.core = await self._start()
             except ModelError as error:
@@ -128,26 +131,38 @@ class Engine:
             future.result(_PATIENCE)
         except (TimeoutError, CancelledError):
             _end(set(multiprocessing.active_children()) - self._others)
-        self.core = core = None  # its destructor must not run at the end of the process, where nothing is left it needs
+        self.core = core = None
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_PATIENCE)
         if not self._thread.is_alive():
             self._loop.close()
-            # vLLM leaves its sockets' context to the collector, which finds fault with that; the context waits for the
-            # sockets, and they are closed on the loop, so not earlier than this
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                gc.collect()
+            self._close_contexts()
         logging.getLogger("vllm").removeHandler(self._handler)
         self._handler.close()
 
+    def _close_contexts(self) -> None:
+        """Close what vLLM leaves to the garbage collector, which finds fault with that.
+
+        A context waits for its sockets. They are closed on the loop, so this is for afterwards; and not for ever.
+        """
+        while self._contexts:
+            closing = threading.Thread(target=self._contexts.pop().destroy, kwargs={"linger": 0}, daemon=True)
+            closing.start()
+            closing.join(_PATIENCE)
+
     async def _stop(self, core: Any) -> None:
         if core is not None:
-            core.shutdown()
+            _shut_down(core)
         running = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def _shut_down(core: Any) -> None:
+    """Once: its destructor would do it again, maybe at the end of the process, where nothing is left that it needs."""
+    core.shutdown()
+    core.shutdown = lambda *_, **__: None
 
 
 def _load() -> tuple[Any, Any]:
