@@ -124,7 +124,7 @@ def _view(metrics: dict[str, Any]) -> Any:
     from jobs.vlm.card import figure_rows
     from jobs.vlm.measure import SYSTEMS
 
-    view = Table("data", "attribute", "n", "values", *SYSTEMS, box=None)
+    view = Table("data", "attribute", "n", "options", *SYSTEMS, box=None)
     for row in figure_rows(metrics.get("test", {})):
         view.add_row(*row)
     return view

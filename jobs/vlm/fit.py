@@ -27,6 +27,7 @@ from jobs.vlm.instructions import Instruction, compact_prompt, instruction, repl
 from jobs.vlm.learner import Example, Learner
 from jobs.vlm.subjects import Subject
 from lore_mm.console import progress, say
+from lore_mm.errors import PlanError
 
 __all__ = ["STARTS", "Recipe", "Seen", "closed_form", "fit"]
 
@@ -38,9 +39,9 @@ _LOOKS = 24  # validation subjects of a source
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The settings of a training run; a checkpoint of other settings is not taken up."""
+    """The settings of a training run; a checkpoint of other settings is refused, but for the minutes."""
 
-    minutes: float = 60.0
+    minutes: float = 60.0  # more of them than a finished run had, and it goes on
     batch: int = 16
     pool: int = 8  # batches drawn at once, to sort by length
     connector_alone: float = 0.1  # share of the time before the LoRA moves too
@@ -181,15 +182,20 @@ class _State:
         scratch.rename(self.folder)
 
     def resume(self) -> bool:
-        """Take up the checkpoint of the same recipe, if there is one."""
+        """Take up the checkpoint of the same recipe, if there is one.
+
+        Raises:
+            PlanError: the place holds a training with other settings.
+        """
         for folder in (self.folder, self.folder.with_name(self.folder.name + ".partial")):
             try:
                 state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue
-            if state["recipe"] != _plain(self.recipe):
-                say(f"{folder}: a checkpoint of other settings is left alone; training starts anew")
-                continue
+            if {**state["recipe"], "minutes": self.recipe.minutes} != _plain(self.recipe):
+                raise PlanError(
+                    f"{folder} keeps a training with other settings: name another --checkpoint, or remove it"
+                )
             self.learner.load(folder)
             moments = load_file(folder / "optimizer.safetensors")
             for name, parameter in self.named:

@@ -21,12 +21,12 @@ from lore_mm.attribute import NOT_STATED
 from lore_mm.knowledge import Category, Knowledge, load_knowledge
 from lore_mm.schema import load_schemas
 
-__all__ = ["MULTI", "Instruction", "compact_prompt", "instruction", "reply_of", "word_instruction"]
+__all__ = ["MULTI", "TEXT", "Instruction", "compact_prompt", "instruction", "reply_of", "word_instruction"]
 
 MULTI = ("color", "material", "style", "function", "season", "size", "special", "diet", "flavour")
 _NEVER = ("price", "year", "store", "weight", "condition")  # what no picture and none of our titles tell
 _UNSEEN = ("model", "size", "length", "width", "height", "volume", "age", "origin", *_NEVER)  # what no picture tells
-_TEXT = 240  # characters of a description
+TEXT = 240  # characters of a description
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def instruction(subject: Subject, chance: random.Random) -> Instruction:
     pack = ""
     if title and subject.source == "grocery" and chance.random() < 0.2:  # the same words, as read off the pack
         title, pack = "", title.upper()
-    return Instruction(pictured, compact_prompt(asked, title, text[:_TEXT], pack), reply_of(answers))
+    return Instruction(pictured, compact_prompt(asked, title, text[:TEXT], pack), reply_of(answers))
 
 
 def _asked(subject: Subject, known: Answers, chance: random.Random, *, worded: bool, pictured: bool) -> list[str]:

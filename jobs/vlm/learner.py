@@ -72,11 +72,7 @@ class Learner:
             ids[i, : len(one.ids)] = torch.tensor(one.ids)
             replied[i, one.start - 1 : len(one.ids) - 1] = True  # the place before a token makes it
         ids, replied = ids.to(self.device), replied.to(self.device)
-        inputs = self.embeddings[ids]
-        seen = [one.features for one in batch if one.features is not None]
-        if seen:
-            rows = self.connector(torch.from_numpy(np.stack(seen)).to(self.device, torch.float32))
-            inputs = inputs.masked_scatter((ids == self.picture_id).unsqueeze(-1), rows.reshape(-1, rows.shape[-1]))
+        inputs = self._inputs(ids, batch)
         # Padding stands at the end and attention looks back only: no mask is needed.
         hidden = self.body(inputs_embeds=inputs, use_cache=False).last_hidden_state
         which = replied.nonzero()[:, 0]
@@ -102,6 +98,51 @@ class Learner:
                     made[chunk[place]] = False
         self.body.train()
         return made
+
+    def choose(self, questions: Sequence[Example], replies: Sequence[str], size: int = 16) -> list[int]:
+        """Which of the replies greedy decoding gives where it is held to them, one a question (of which only the part
+        before the reply is read): what a constrained decoder does in use.
+        """
+        options = [self.tokenizer(f"{text}<|im_end|>", add_special_tokens=False)["input_ids"] for text in replies]
+        by_length: dict[int, list[int]] = {}
+        for i, one in enumerate(questions):
+            by_length.setdefault(one.start, []).append(i)
+        chosen = [0] * len(questions)
+        self.body.eval()
+        with torch.inference_mode():
+            for places in by_length.values():  # of one length, so that nothing is padded
+                for start in range(0, len(places), size):
+                    chunk = places[start : start + size]
+                    for place, option in zip(chunk, self._held([questions[i] for i in chunk], options), strict=True):
+                        chosen[place] = option
+        self.body.train()
+        return chosen
+
+    def _held(self, batch: Sequence[Example], options: Sequence[Sequence[int]]) -> list[int]:
+        ids = torch.tensor([one.ids[: one.start] for one in batch], device=self.device)
+        alive = [list(range(len(options))) for _ in batch]
+        inputs, kept, step = self._inputs(ids, batch), None, 0
+        while any(len(some) > 1 for some in alive):
+            out = self.body(inputs_embeds=inputs, past_key_values=kept, use_cache=True)
+            kept = out.past_key_values
+            logits = out.last_hidden_state[:, -1] @ self.embeddings.T
+            said = []
+            for row, some in enumerate(alive):
+                legal = sorted({options[i][step] for i in some if step < len(options[i])})
+                best = legal[int(logits[row, legal].argmax())] if legal else 0
+                alive[row] = [i for i in some if step < len(options[i]) and options[i][step] == best] or some[:1]
+                said.append(best)
+            inputs, step = self.embeddings[torch.tensor(said, device=self.device)][:, None], step + 1
+        return [some[0] for some in alive]
+
+    def _inputs(self, ids: Tensor, batch: Sequence[Example]) -> Tensor:
+        """Input embeddings (n, length, width), with what the connector makes of the pictures in their places."""
+        inputs = self.embeddings[ids]
+        seen = [one.features for one in batch if one.features is not None]
+        if not seen:
+            return inputs
+        rows = self.connector(torch.from_numpy(np.stack(seen)).to(self.device, torch.float32))
+        return inputs.masked_scatter((ids == self.picture_id).unsqueeze(-1), rows.reshape(-1, rows.shape[-1]))
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         """The weights that move, by name."""
