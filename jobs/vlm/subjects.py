@@ -94,7 +94,8 @@ def read_subjects(folder: Path) -> list[Subject]:
         InputError: the folder holds none of the data sets that the shipped weights may learn from.
     """
     if (folder / "attribute_schema.json").is_file():
-        return [_luma(p, read_luma(folder)) for p in read_luma(folder).photos]
+        luma = read_luma(folder)
+        return [_luma(photo, luma) for photo in luma.photos]
     if (folder / "val.parquet").is_file():
         iconic = folder.parent / "grocery_iconic"
         return _groceries(read_grocery(folder, iconic if iconic.is_dir() else folder))
