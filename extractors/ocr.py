@@ -37,6 +37,7 @@ class Ocr:
 
     name = "ocr"
     needs_pictures = True
+    picture_side = 1024  # pixels: small print needs more of them than looks do
 
     def __init__(
         self, knowledge: Knowledge, schemas: Schemas, engine: TextReader | None = None, threads: int | None = None

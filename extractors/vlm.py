@@ -285,6 +285,8 @@ def open_vlm(
         ConfigError: the prompt is wrong, or a field is in no schema.
     """
     settings.setdefault("prompt", prompt_of(address))
+    if settings["prompt"] == "compact":  # a small model sees less than this anyway
+        settings.setdefault("picture_side", 512)
     chat = opener(address, **(options or {}))
     try:
         return Vlm(chat, schemas, knowledge, **settings)

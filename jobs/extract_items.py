@@ -72,12 +72,12 @@ __all__ = ["ExtractItems", "extract_items", "main"]
 
 CALIBRATION = "calibration.json"  # in the store's folder: used where it is there and none is named
 # Micro-batches at once where a model is asked: the next one's requests are in its queue while the last of one end.
-IN_FLIGHT = 2
-# Items a commit. Two micro-batches of decoded pictures are held at once, at most 0.8 MB a picture; commits of few rows
-# make many files, which every reader pays for.
+IN_FLIGHT = 4
+# Items a commit. The micro-batches in work and one more are held with their decoded pictures, at most 0.8 MB each;
+# commits of few rows make many files, which every reader pays for.
 BATCH_ROWS, BATCH_ROWS_TEXT = 256, 4096
-# Small print needs more pixels than looks do: pictures of four times the area, and a quarter of them at once.
-PRINT_SIDE, BATCH_ROWS_PRINT = 1024, 64
+# Where an extractor wants larger pictures (`picture_side`): four times the area, and a quarter of them at once.
+BATCH_ROWS_LARGE = 64
 
 
 class ExtractItems(ItemInput):
@@ -192,8 +192,8 @@ def extract_items(
 
     `vlm` names the model that is asked last; it is asked where `extractors` names it or this is given. `calibration` is
     what `lore calibrate` wrote; the store's own unless given, where there is one. `schemas` and `knowledge` are folders
-    of the user's own files, laid over the shipped ones. `batch_rows`: 256, 64 with ocr, or 4096 where none looks at
-    pictures, unless given.
+    of the user's own files, laid over the shipped ones. `batch_rows`: 256, 64 where larger pictures are wanted
+    (ocr, large models), or 4096 where none looks at pictures, unless given.
 
     Raises:
         ModelError: an engine is dead; what was committed stays, and the same call goes on behind it.
@@ -205,8 +205,8 @@ def extract_items(
     opened = open_extractors(names, embedder, known, shapes, vlm)
     try:
         looked_at, rows = policy or PicturePolicy(), BATCH_ROWS
-        if "ocr" in names:
-            looked_at, rows = replace(looked_at, max_side=max(looked_at.max_side, PRINT_SIDE)), BATCH_ROWS_PRINT
+        if (side := max(getattr(e, "picture_side", 0) for e in opened)) > looked_at.max_side:
+            looked_at, rows = replace(looked_at, max_side=side), BATCH_ROWS_LARGE
         work = ExtractItems(store, opened, Merger(known, shapes), looked_at, fitted)
         _say_what_goes(store, work)
         counts = run_job(
