@@ -19,6 +19,7 @@ from lore_mm.types import (
     Judgment,
     Leg,
     MatchPath,
+    OtherReading,
     Provenance,
     Query,
     Understanding,
@@ -102,7 +103,8 @@ def demand_to_row(demand: Demand) -> dict[str, Any]:
 
 def demand_from_row(row: Row) -> Demand:
     """The reverse of `demand_to_row`."""
-    return Demand(**{**row, "alternatives": tuple(row.get("alternatives") or ())})
+    lists = {name: tuple(row.get(name) or ()) for name in ("alternatives", "links", "knowledge")}
+    return Demand(**{**row, **lists})
 
 
 def leg_to_row(leg: Leg) -> dict[str, Any]:
@@ -136,6 +138,10 @@ def understanding_to_row(understanding: Understanding, provenance: Provenance) -
         "hard_type": understanding.hard_type,
         "corrections": [{"typed": a, "read": b} for a, b in understanding.corrections],
         "demands": [demand_to_row(d) for d in understanding.demands],
+        "referent": understanding.referent,
+        "readings": [_flat(r) for r in understanding.readings],
+        "confidence": understanding.confidence,
+        "engine": understanding.engine,
         "status": understanding.status,
         "error": understanding.error,
         "provenance": provenance_to_row(provenance),
@@ -152,6 +158,10 @@ def understanding_from_row(row: Row) -> Understanding:
         hard_type=row.get("hard_type") or "other",
         status=row["status"],
         error=row.get("error"),
+        referent=row.get("referent"),
+        readings=tuple(OtherReading(**r) for r in row.get("readings") or ()),
+        confidence=row.get("confidence") or 0.0,
+        engine=row.get("engine") or "",
     )
 
 

@@ -108,6 +108,19 @@ DEMAND = pa.struct(
         _may("latent", pa.bool_()),
         _may("why", _TEXT),
         _may("alternatives", pa.list_(_TEXT)),
+        _may("links", pa.list_(_TEXT)),
+        _may("knowledge", pa.list_(_TEXT)),
+    ]
+)
+OTHER_READING = pa.struct(
+    [
+        _may("dimension", _TEXT),
+        _may("value", _TEXT),
+        _may("canonical", _TEXT),
+        _may("start", pa.int32()),
+        _may("end", pa.int32()),
+        _may("confidence", _NUMBER),
+        _may("why", _TEXT),
     ]
 )
 LEG = pa.struct(
@@ -181,6 +194,10 @@ DEMANDS = pa.schema(
         _may("hard_type", _TEXT),
         _may("corrections", pa.list_(pa.struct([_may("typed", _TEXT), _may("read", _TEXT)]))),
         _may("demands", pa.list_(DEMAND)),
+        _may("referent", _TEXT),
+        _may("readings", pa.list_(OTHER_READING)),
+        _may("confidence", _NUMBER),
+        _may("engine", _TEXT),
         *_STATUS,
         _may("provenance", PROVENANCE),
     ]

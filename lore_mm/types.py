@@ -22,8 +22,10 @@ __all__ = [
     "Judgment",
     "Leg",
     "MatchPath",
+    "OtherReading",
     "Provenance",
     "Query",
+    "Referent",
     "Understanding",
 ]
 
@@ -33,6 +35,7 @@ Kind = Literal["inherent", "derived"]
 Operator = Literal["eq", "range", "at_least", "at_most", "share", "not"]
 Strictness = Literal["hard", "soft"]
 Role = Literal["head", "modifier"]
+Referent = Literal["precise", "generic"]
 
 
 class Grade(IntEnum):
@@ -158,13 +161,35 @@ class Demand:
     end: int | None = None
     confidence: float = 1.0
     latent: bool = False
-    why: str | None = None  # the knowledge used, for a latent or corrected demand
+    why: str | None = None  # the knowledge used, in a sentence, for a latent or corrected demand
     alternatives: tuple[str, ...] = ()  # other canonical values that satisfy it as well (readings, solutions)
+    links: tuple[str, ...] = ()  # what it is elsewhere: shopify:aa-8-8, schema:footwear/closure=lace-up, size:EU=42
+    knowledge: tuple[str, ...] = ()  # the entries used: needs/keep_coffee_hot, series/iPhone 13
+
+
+@dataclass(frozen=True, slots=True)
+class OtherReading:
+    """Another way in which words of a query can be meant ("apple": the fruit, or the brand).
+
+    [start, end) are characters of the query as it was typed; `confidence` is that of this reading, in [0, 1].
+    """
+
+    dimension: str
+    value: str  # the words
+    canonical: str | None
+    start: int | None = None
+    end: int | None = None
+    confidence: float = 0.0
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Understanding:
-    """A query understood: its demands, head first. status failed carries an error and no demands."""
+    """A query understood: its demands, head first. status failed carries an error and no demands.
+
+    `referent`: whether the head names one everyday thing ("lipstick") or a class without one ("clothes"); None without
+    a head. `engine` names what read it: knowledge, tagger, llm:…
+    """
 
     query: Query
     normalized: str
@@ -173,6 +198,10 @@ class Understanding:
     hard_type: str = "other"  # see lore_mm/schemas/dimensions.toml [hard_types]
     status: RowStatus = "ok"
     error: str | None = None
+    referent: Referent | None = None
+    readings: tuple[OtherReading, ...] = ()
+    confidence: float = 0.0  # that the demands are what was meant, in [0, 1]
+    engine: str = ""
 
     @property
     def head(self) -> Demand | None:

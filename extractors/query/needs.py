@@ -1,7 +1,7 @@
 """Needs found by their meaning-bearing words: "how do I keep my coffee nice and warm" is the need "keep coffee hot".
 
 A need's patterns name groups of words (`words` in needs.toml); one of each group must stand in the query, inflected as
-it may be, in any order. This module knows the needs and words; what a need demands is for `extractors.demands`.
+it may be, in any order. This module knows the needs and words; what a need demands is for `extractors.query.demands`.
 """
 
 from __future__ import annotations
