@@ -103,6 +103,11 @@ class AttributeSchema:
         known = (s for s in mine if folded in s.lookup)
         return next(known, None) or next((s for s in mine if s.type == "text"), None)
 
+    def legal(self, dimension: str, value: str) -> tuple[tuple[AttributeSpec, str], ...]:
+        """Every attribute of that dimension that knows `value` by any of its words, with its own name for it."""
+        folded = fold(value)
+        return tuple((s, s.lookup[folded]) for s in self._by_dimension.get(dimension, ()) if folded in s.lookup)
+
     @cached_property
     def _by_dimension(self) -> Mapping[str, tuple[AttributeSpec, ...]]:
         found: dict[str, tuple[AttributeSpec, ...]] = {}
