@@ -7,13 +7,14 @@ between: a cascade, in which the next is asked where the one before is not sure.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from extractors.query.cascade import Cascade
 from extractors.query.engine import LONGEST, QueryEngine
 from extractors.query.knowledge import KnowledgeEngine
 from extractors.query.view import parse_table
@@ -32,15 +33,58 @@ ENGINES = ("knowledge", "tagger", "llm")
 def open_engine(address: str = DEFAULT_ENGINE, knowledge: Knowledge | None = None, **options: Any) -> QueryEngine:
     """The engine, or cascade of engines, of an address. `options` go to the chat model of `llm:`.
 
+    In a cascade the model is also shown how the tables read the query.
+
     Raises:
-        InputError: no such engine.
+        InputError: no such engine, one twice, or options where no model takes them.
+        ModelError: the model of `llm:` cannot be had.
         MissingExtraError: the engine needs an extra that is not installed; the message has the command.
     """
     tables = knowledge or load_knowledge()
-    name, _, model = address.partition(":")
-    if name == "knowledge" and not model:
-        return KnowledgeEngine(tables)
-    raise InputError(f"no query engine {address!r}{nearest(name, ENGINES)}; legal: knowledge, tagger, llm:CHAT")
+    parts = [part.strip() for part in address.split(",")]
+    for part in parts:
+        _check_address(part, address)
+    if len(set(parts)) < len(parts):
+        raise InputError(f"the query engines {address!r}: each only once")
+    if options and not any(part.startswith("llm:") for part in parts):
+        raise InputError(f"the query engine {address!r} takes no options; llm:CHAT does")
+    opened: list[QueryEngine] = []
+    try:
+        for part in parts:
+            opened.append(_open_one(part, tables, hint=len(parts) > 1, options=options))
+        return opened[0] if len(opened) == 1 else Cascade(opened)
+    except Exception:
+        for engine in opened:
+            engine.close()
+        raise
+
+
+_LEGAL = (
+    "knowledge, tagger, llm:CHAT (llm:hf:NAME, llm:vllm:NAME, llm:openai:http://HOST:PORT/v1#MODEL), "
+    "or several with commas between"
+)
+
+
+def _check_address(part: str, address: str) -> None:
+    """Raise InputError unless the part of an address names an engine."""
+    name, colon, model = part.partition(":")
+    if name not in ENGINES or (name == "llm") != bool(model) or (name != "llm" and colon):
+        hint = "" if name in ENGINES else nearest(name, ENGINES)
+        raise InputError(f"no query engine {part or address!r}{hint}; legal: {_LEGAL}")
+
+
+def _open_one(part: str, knowledge: Knowledge, hint: bool, options: Mapping[str, Any]) -> QueryEngine:
+    """The engine of one part of an address; what it needs is imported here and not before."""
+    if part == "knowledge":
+        return KnowledgeEngine(knowledge)
+    if part == "tagger":
+        from extractors.query.tagger import TaggerEngine
+        from lore_mm.models.query_tagger import open_tagger
+
+        return TaggerEngine(open_tagger(), knowledge)
+    from extractors.query.llm import open_llm
+
+    return open_llm(part.removeprefix("llm:"), knowledge, hint=hint, options=options)
 
 
 @lru_cache(maxsize=4)
