@@ -6,7 +6,7 @@ a value that the schema of the head's category does not know gets no link rather
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from operator import attrgetter
@@ -23,7 +23,9 @@ _MOST = 100_000  # pairs of category and words that are remembered; beyond them 
 # These are linked by their canonical value alone: it names an entry of the tables.
 _UNLINKED = frozenset(("category", "brand", "model", "price", "year", "bundle"))
 _WORN = "footwear"  # the department whose sizes are shoe sizes
-_KEPT = attrgetter(*(f.name for f in fields(Demand) if f.name not in ("links", "knowledge")))
+# dataclasses.replace costs twice as much; links and knowledge are the last fields.
+_KEPT = attrgetter(*(f.name for f in fields(Demand)[:-2]))
+_make: Callable[..., Demand] = Demand
 
 
 class Linker:
@@ -49,7 +51,7 @@ class Linker:
                     links = self._remember(key, d.canonical is not None)
             else:
                 links = self._sizes(d, category, demands)
-            linked.append(d if links == d.links else Demand(*_KEPT(d), links, d.knowledge))
+            linked.append(d if links == d.links else _make(*_KEPT(d), links, d.knowledge))
         return tuple(linked)
 
     def links(self, dimension: str, canonical: str, category: str | None = None) -> tuple[str, ...]:
