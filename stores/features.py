@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from lore_mm.errors import StoreError, nearest
 from lore_mm.tables import KEYS, TABLES, check_table
+from stores.shapes import check_shape, needs_merge
 from stores.streams import keep_rows, rebatch, stream_files
 
 __all__ = ["FeatureStore", "open_store"]
@@ -244,7 +245,8 @@ class FeatureStore:
             files,
             glob=False,
             schema=empty.schema,
-            missing_columns="insert",  # a column that came later is empty in files of before
+            missing_columns="insert",  # what came later is empty in files of before
+            cast_options=pl.ScanCastOptions(missing_struct_fields="insert"),
             row_index_name=row_index,
             storage_options=self._options,
         )
@@ -300,7 +302,7 @@ class FeatureStore:
             if version is not None and (present := self._open(table)) and not 0 <= version <= present.version():
                 raise StoreError(f"table {table} has versions 0 to {present.version()}, not {version}") from None
             raise StoreError(f"cannot read table {table} in {self.uri}: {_one_line(error)}") from None
-        _check_shape(table, delta, self.uri)
+        check_shape(table, delta, self.uri)
         return delta
 
     def _must_open(self, table: str, version: int | None) -> DeltaTable:
@@ -312,39 +314,14 @@ class FeatureStore:
 
 
 def _write(delta: DeltaTable, rows: pa.Table, transaction: tuple[str, int] | None) -> None:
-    have = {field.name for field in delta.schema().fields}
     write_deltalake(
         delta,
         rows,
         mode="append",
-        schema_mode=None if have.issuperset(rows.column_names) else "merge",  # the table is of an earlier version
+        schema_mode="merge" if needs_merge(delta, rows) else None,  # the table is of an earlier version
         writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=_ROW_GROUP),
         commit_properties=CommitProperties(app_transactions=[Transaction(*transaction)] if transaction else None),
     )
-
-
-def _check_shape(table: str, delta: DeltaTable, uri: str) -> None:
-    """Refuse a table whose columns this version would misread; one that only lacks nullable columns is older, and fine.
-
-    Raises:
-        StoreError: naming the columns.
-    """
-    present: pa.Schema = pa.schema(delta.schema().to_arrow())  # type: ignore[arg-type]
-    have = {field.name: field.type for field in present}
-    want = {field.name: field for field in TABLES[table]}
-    faults = [f"table feature {name!r}" for name in delta.protocol().reader_features or ()]
-    faults += [f"unknown column {name!r}" for name in have if name not in want]
-    faults += [f"no column {name!r}" for name, field in want.items() if name not in have and not field.nullable]
-    faults += [
-        f"column {name!r} is {_short(have[name])}, not {_short(field.type)}"
-        for name, field in want.items()
-        if name in have and have[name] != field.type
-    ]
-    if faults:
-        raise StoreError(
-            f"table {table} in {uri} was written by another version of lore-mm: {'; '.join(faults)};"
-            " read it with that version, or start a new store"
-        )
 
 
 def _ordered_paths(delta: DeltaTable, table: str) -> list[str]:
@@ -370,11 +347,6 @@ def _made_at(table: str) -> pl.Expr:
     else:
         made = pl.lit(None, dtype=pl.Datetime("us", "UTC"))
     return made.alias("__made")
-
-
-def _short(type_: pa.DataType) -> str:
-    text = str(type_)
-    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _one_line(error: BaseException) -> str:

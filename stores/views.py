@@ -163,13 +163,13 @@ class Views:
         if files and store.folder:
             source = f"read_parquet([{', '.join(quoted(f) for f in files)}], union_by_name = true)"
             try:
-                have = set(self._fetch(f"DESCRIBE SELECT * FROM {source}", None)["column_name"].to_pylist())
+                have = self._types(source)
             except duckdb.Error as error:
                 raise StoreError(f"cannot read table {table} in {store.uri}: {_one_line(error)}") from None
             self._register(f"rows.shape_of_{table}", empty)
-            absent = [name for name in TABLES[table].names if name not in have]  # the table is older than a column
-            extra = "".join(f', (SELECT any_value("{name}") FROM rows.shape_of_{table}) AS "{name}"' for name in absent)
-            self._sources[table] = f"(SELECT *{extra}, file_index, file_row_number FROM {source})"
+            want = self._types(f"rows.shape_of_{table}")
+            columns = ", ".join(_as_now(name, type_, have) for name, type_ in want.items())
+            self._sources[table] = f"(SELECT {columns}, file_index, file_row_number FROM {source})"
             self._do(f"CREATE VIEW rows.newest_{table} AS SELECT {_names(table)} FROM {self._sources[table]}")
         else:
             rows = store.latest(table, version).collect().to_arrow() if files else empty
@@ -205,6 +205,10 @@ class Views:
             source += f" ANTI JOIN {old} USING (file_index, file_row_number)"
             self._do(f"CREATE OR REPLACE VIEW rows.newest_{table} AS SELECT {_names(table)} FROM {source}")
 
+    def _types(self, source: str) -> dict[str, str]:
+        described = self._fetch(f"DESCRIBE SELECT * FROM {source}", None)
+        return dict(zip(*(map(str, described[n].to_pylist()) for n in ("column_name", "column_type")), strict=True))
+
     def _register(self, name: str, rows: pa.Table) -> None:
         self._connection.register("incoming", rows)
         self._do(f"CREATE TABLE {name} AS SELECT * FROM incoming")
@@ -238,6 +242,14 @@ class Views:
 
 def _names(table: str) -> str:
     return ", ".join(f'"{name}"' for name in TABLES[table].names)
+
+
+def _as_now(name: str, type_: str, have: Mapping[str, str]) -> str:
+    """A column as this version knows it: null where the table is older than the column, or than a field in it."""
+    if have.get(name) == type_:
+        return f'"{name}"'
+    given = f'"{name}"' if name in have else "NULL"
+    return f'CAST({given} AS {type_}) AS "{name}"'
 
 
 def _reads(text: str, table: str) -> bool:
