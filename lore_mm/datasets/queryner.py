@@ -1,8 +1,8 @@
 """QueryNER: search queries of a shop, word by word tagged with 17 entity types in BIO.
 
-PATH is a folder with the splits (train, dev or validation, test) or one file. Rows hold `tokens` and their tags: as text
-in `labels`, `ner_tags` or `tags`, or as numbers in the order of the public release (O, then B- and I- of the types in
-alphabetical order, capitals first). JSON lines, JSON and Parquet; or two columns of text, a word and its tag a line,
+PATH is a folder with the splits (train, dev or validation, test) or one file. Rows hold `tokens` and their tags: as
+text in `labels`, `ner_tags` or `tags`, or as numbers in the order of the public release (O, then B- and I- of the types
+in alphabetical order, capitals first). JSON lines, JSON and Parquet; or two columns of text, a word and its tag a line,
 blank lines between queries (.conll, .bio, .iob2, .txt, .tsv). Spans are characters of the words joined by one space.
 
 After Palen-Michel, Liang, Wu and Lignos, QueryNER: Segmentation of E-commerce Queries, LREC-COLING 2024. It knows no
@@ -159,13 +159,17 @@ def _numbered() -> list[str]:
 def _checked(tag: object, where: str) -> str:
     if not isinstance(tag, str):
         raise InputError(f"{where}: {kind_of(tag)}; legal: tags such as B-color, I-color and O")
-    mark, _, kind = tag.partition("-")
-    if tag == "O" or (mark in ("B", "I") and kind in entity_types()):
+    if _is_tag(tag):
         return tag
-    legal = ", ".join(entity_types())
+    kind, legal = tag.partition("-")[2], ", ".join(entity_types())
     raise InputError(
         f"{where}: the tag {tag!r}{nearest(kind, entity_types())}; legal: O, or B- or I- and one of {legal}"
     )
+
+
+def _is_tag(tag: str) -> bool:
+    mark, _, kind = tag.partition("-")
+    return tag == "O" or (mark in ("B", "I") and kind in entity_types())
 
 
 def _tagged(query_id: str, tokens: tuple[str, ...], labels: tuple[str, ...], where: str) -> TaggedQuery:
@@ -185,7 +189,7 @@ def _columns_of_text(file: Path) -> Iterator[TaggedQuery]:
     words: list[tuple[str, str]] = []
     for number, line in enumerate([*lines, ""], 1):
         cells = line.split()
-        if cells and (cells[0] in ("#", "-DOCSTART-") or line.startswith("# ")):
+        if cells and (cells[0] == "-DOCSTART-" or (cells[0] == "#" and not _is_tag(cells[-1]))):  # no query, a remark
             continue
         where = f"{file}, line {number}"
         if len(cells) == 1:
