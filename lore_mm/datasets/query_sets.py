@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -127,8 +128,8 @@ def _demand(row: Mapping[str, Any], text: str, where: str) -> GoldDemand:
     start, end = (None, None) if latent else _span(row, text, where)
     if latent and ("words" in row or "start" in row):
         raise InputError(f"{where}: a latent demand stands on no words of the query")
-    if latent and "canonical" not in row:
-        raise InputError(f"{where}: a latent demand needs 'canonical'")
+    if latent and "canonical" not in row and row.get("number") is None:
+        raise InputError(f"{where}: a latent demand needs 'canonical' or 'number'")
     if row.get("polarity", 1) not in (1, -1):
         raise InputError(f"{where}, key 'polarity': {row['polarity']!r}; legal: 1, -1")
     unit = row.get("unit")
@@ -157,7 +158,7 @@ def _check_together(demands: Sequence[GoldDemand], where: str) -> None:
     if sum(d.role == "head" and not d.latent for d in demands) > 1:
         raise InputError(f"{where}: more than one demand has the role 'head'")
     said = sorted((d.start, d.end, d.words) for d in demands if d.start is not None and d.end is not None)
-    for (_, end, words), (start, _, others) in zip(said, said[1:], strict=False):
+    for (_, end, words), (start, _, others) in pairwise(said):
         if start < end:
             raise InputError(f"{where}: the demands on {words!r} and {others!r} overlap")
 
