@@ -50,6 +50,7 @@ __all__ = [
     "check_value",
     "fold",
     "load_dimensions",
+    "load_hard_types",
     "load_schemas",
 ]
 
@@ -230,6 +231,13 @@ def load_dimensions() -> Mapping[str, Dimension]:
     """The 18 demand dimensions by key, in the order in which paths are read."""
     raw = tomllib.loads((_HERE / "dimensions.toml").read_text(encoding="utf-8"))
     return {key: Dimension(**body) for key, body in raw.items() if key != "hard_types"}
+
+
+@lru_cache(maxsize=1)
+def load_hard_types() -> Mapping[str, str]:
+    """What makes a query hard: type → what it means, in the order in which they are tried."""
+    raw: dict[str, dict[str, str]] = tomllib.loads((_HERE / "dimensions.toml").read_text(encoding="utf-8"))
+    return raw["hard_types"]
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,98 @@
+"""Numbers of a query as the tables' own readers find them, for words that a model pointed at.
+
+A model says which words are a size, a price or an age and what it is a bound of; how much that is in which unit is read
+from the words (`lore_mm.values`), since small models cannot convert. It knows no model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from extractors.context import Phrase
+from extractors.query.demands import from_price, from_quantities
+from lore_mm.knowledge import Knowledge
+from lore_mm.types import Demand, Operator
+from lore_mm.values import Quantity, find_prices, find_quantities, format_number
+
+__all__ = ["Measures"]
+
+_UNREAD = 0.5  # share of confidence left to a number that does not stand in its words
+_SHARED = ("color", "material")  # "80% cotton"
+_COUNTED = ("spec", "bundle", "year", "audience", "price")
+_DENIED = re.compile(r"\s*(?:not|no)\b", re.IGNORECASE)
+_TURNED: Mapping[Operator, Operator] = {"at_most": "at_least", "at_least": "at_most"}
+
+
+class Measures:
+    """The quantities and prices of one query; `category` is the kind of thing it asks for, where known."""
+
+    def __init__(self, text: str, category: str | None, knowledge: Knowledge) -> None:
+        self.text, self.category, self.knowledge = text, category, knowledge
+        self._prices = find_prices(text)
+        self._quantities = [
+            q for q in find_quantities(text) if not any(q.start < p.end and p.start < q.end for p in self._prices)
+        ]
+
+    def measured(self, d: Demand, said: Mapping[str, Any] | None) -> Iterator[Demand]:
+        """The demand with the numbers of its words, once for each; as it is where it is about none.
+
+        `said` is the model's own measure. Where the words hold no number that can be read, it is believed: wholly where
+        its digits stand in the words, else half ("a dozen", "fifty").
+        """
+        if d.start is None or d.end is None or not (said or d.dimension in _COUNTED):
+            yield d
+            return
+        start, end = d.start, d.end
+        quantities = [q for q in self._quantities if q.start < end and start < q.end]
+        prices = [p for p in self._prices if p.start < end and start < p.end]
+        if d.dimension in _SHARED:
+            shares = [q for q in quantities if q.kind == "share"]
+            yield replace(d, op="share", number=shares[0].number / 100, unit="share") if shares else d
+        elif d.dimension == "price" and prices:
+            yield from (self._bounded(_kept(from_price(p, self.text), d), said) for p in prices)
+        elif d.dimension in _COUNTED and (made := self._counted(quantities)):
+            for one in made:
+                one = _kept(one, d) if len(made) > 1 else replace(_kept(one, d), value=d.value, start=start, end=end)
+                yield self._bounded(one, said)
+        elif said and d.dimension in _COUNTED:
+            yield self._believed(d, said)
+        else:
+            yield d
+
+    def _counted(self, quantities: list[Quantity]) -> list[Demand]:
+        phrase = Phrase((), None, self.category)
+        return list(from_quantities(quantities, phrase, self.knowledge))
+
+    def _bounded(self, d: Demand, said: Mapping[str, Any] | None) -> Demand:
+        """The bound that the model read, where the number's own words say none; turned where it is denied."""
+        op: Operator = d.op
+        if op == "eq" and said and said["op"] in _TURNED and d.number_high is None:
+            op = said["op"]
+        if d.polarity < 0:
+            if op in _TURNED:  # not under 50 is 50 and more; "not over 50" is read as at most 50 already
+                denied = d.start is not None and _DENIED.match(self.text, d.start)
+                return replace(d, op=op if denied else _TURNED[op], polarity=1)
+            return replace(d, op="not")
+        return replace(d, op=op)
+
+    def _believed(self, d: Demand, said: Mapping[str, Any]) -> Demand:
+        """The model's own number, in the base unit where its unit is one."""
+        number, high, unit = said["number"], said["number_high"], said["unit"]
+        stands = format_number(number) in d.value.replace(",", "")
+        for q in find_quantities(f"{format_number(number)} {unit}")[:1] if unit and d.dimension == "spec" else ():
+            high = None if high is None else high * q.number / max(number, 1e-9)
+            number, unit = q.number, q.unit or None
+        op: Operator = "range" if high is not None and high > number else "eq"
+        made = replace(
+            d, op=op, number=float(number), number_high=float(high) if op == "range" else None, unit=unit or None,
+            confidence=d.confidence * (1.0 if stands else _UNREAD),
+        )  # fmt: skip
+        return self._bounded(made, said)
+
+
+def _kept(made: Demand, d: Demand) -> Demand:
+    """A demand of the tables' readers with what the model says of its force and how sure it is."""
+    return replace(made, polarity=d.polarity, strictness=d.strictness, role=d.role, confidence=d.confidence)
