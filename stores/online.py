@@ -1,8 +1,9 @@
-"""An online view: the items of one snapshot in LMDB, ready to be judged, found by id in microseconds.
+"""An online view: items ready to be judged, by id, and queries understood, by text, of one snapshot in LMDB.
 
 A view never changes; a new one is built beside it from the tables and swapped in (`stores.swap`), while readers of the
-old go on reading. It knows the table versions it was made from. It holds items and the merged verdict on each, nothing
-else, and does not know of vectors or SQL.
+old go on reading. It knows the table versions it was made from. It holds items with the merged verdict on each, and
+understandings under the key of their query's text (`stores.understood.query_key`); those that failed are left out, to
+be read anew by who asks. It does not know of vectors, SQL or engines.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,21 +20,24 @@ from weakref import WeakValueDictionary
 
 import lmdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lore_mm.errors import StoreError
 from lore_mm.rows import attribute_from_row, item_from_row
-from lore_mm.types import ItemFeatures
+from lore_mm.types import ItemFeatures, Understanding
 from stores.features import FeatureStore
 from stores.swap import clean, current_version, new_draft, publish, settle
+from stores.understood import Understood, fitted, newer, query_key, understood_from_row
 
 __all__ = ["SOURCES", "OnlineView", "build_online", "features_from_rows", "open_online"]
 
-SOURCES = ("items", "attributes")  # the tables a view is made from
+SOURCES = ("items", "attributes")  # the tables that items are made from
 MERGED = "merge"  # the extractor whose rows are the verdict over all others
-_FORMAT = "lore-mm online view 1"
+_FORMAT = "lore-mm online view 2"
 _BATCH = 1024
 _FIRST_SIZE = 1 << 26  # bytes; doubled whenever it is full
 _LONGEST_KEY = 500  # LMDB takes 511 bytes
+_DATABASES = 3  # items, merged, queries
 
 # LMDB forbids opening one file twice in a process
 _environments: WeakValueDictionary[str, lmdb.Environment] = WeakValueDictionary()
@@ -55,10 +59,13 @@ def features_from_rows(item: Mapping[str, Any], merged: Mapping[str, Any] | None
     )
 
 
-def build_online(store: FeatureStore, versions: Mapping[str, int] | None = None) -> OnlineView:
+def build_online(
+    store: FeatureStore, versions: Mapping[str, int] | None = None, queries: int | None = None
+) -> OnlineView:
     """Build STORE/online from the newest rows at these versions (the present ones unless given), and open it.
 
-    Memory is flat but for the keys. A build that dies leaves the view before in place.
+    `queries`: only so many understandings, those of the most frequent queries of the log; all unless given. Memory is
+    flat but for the keys. A build that dies leaves the view before in place.
 
     Raises:
         StoreError: the store is not a local folder, holds no items, or cannot be written to.
@@ -66,15 +73,18 @@ def build_online(store: FeatureStore, versions: Mapping[str, int] | None = None)
     if store.folder is None:
         raise StoreError(f"an online view needs a store in a local folder, not {store.uri}")
     present = versions if versions is not None else store.snapshot()
-    made_from = {table: present[table] for table in SOURCES if table in present}
+    made_from = {table: present[table] for table in (*SOURCES, "demands") if table in present}
     folder = store.folder / "online"
     try:
         draft = new_draft(folder)
-        count = _write(store, made_from, draft / "data.mdb")
+        head = None if queries is None else _most_frequent(store, present.get("queries"), queries)
+        count, understood = _write(store, made_from, draft / "data.mdb", head)
         manifest = {
             "format": _FORMAT,
             "versions": made_from,
             "n": count,
+            "queries": understood,
+            "whole": queries is None,
             "bytes": (draft / "data.mdb").stat().st_size,
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -106,17 +116,21 @@ class OnlineView:
     """An open view. Safe to use from several threads.
 
     Attributes:
-        versions: the versions of `items` and `attributes` it was made from.
+        versions: the versions of `items`, `attributes` and `demands` it was made from, of those that there were.
+        queries: how many queries it knows.
+        whole: whether those are all that are understood, and not the most frequent ones.
     """
 
     def __init__(self, path: Path) -> None:
         manifest = _read_manifest(path)
         self.versions: dict[str, int] = dict(manifest["versions"])
-        self._count = int(manifest["n"])
+        self._count, self.queries = int(manifest["n"]), int(manifest["queries"])
+        self.whole = bool(manifest["whole"])
         try:
             self._environment = _open(path / "data.mdb")
             self._items = self._environment.open_db(b"items", create=False)
             self._merged = self._environment.open_db(b"merged", create=False)
+            self._queries = self._environment.open_db(b"queries", create=False)
         except lmdb.Error as error:
             raise StoreError(f"online view {path} cannot be read: {error}; build it again") from None
 
@@ -137,23 +151,49 @@ class OnlineView:
                 found.append(features_from_rows(_loads(row), None if merged is None else _loads(merged)))
         return found
 
+    def understood(self, texts: Sequence[str]) -> list[Understanding | None]:
+        """The stored understanding of each text, fitted to it; None where there is none that is ok."""
+        return [None if one is None else one.understanding for one in self.served(texts)]
 
-def _write(store: FeatureStore, versions: Mapping[str, int], path: Path) -> int:
+    def served(self, texts: Sequence[str]) -> list[Understood | None]:
+        """As `understood`, with what made each, and when."""
+        found: list[Understood | None] = []
+        with self._environment.begin(buffers=True) as transaction:
+            for text in texts:
+                row = transaction.get(_key(query_key(text)), db=self._queries)
+                found.append(None if row is None else fitted(understood_from_row(_loads(row)), text))
+        return found
+
+
+def _write(store: FeatureStore, versions: Mapping[str, int], path: Path, head: pa.Array[Any] | None) -> tuple[int, int]:
+    """Fill a new file; returns how many items and how many queries it holds."""
     environment = lmdb.open(
-        str(path), subdir=False, lock=False, max_dbs=2, map_size=_FIRST_SIZE, sync=False, metasync=False
+        str(path), subdir=False, lock=False, max_dbs=_DATABASES, map_size=_FIRST_SIZE, sync=False, metasync=False
     )
     try:
-        databases = {
-            table: environment.open_db(name) for table, name in zip(SOURCES, (b"items", b"merged"), strict=True)
-        }
+        tables = {"items": b"items", "attributes": b"merged", "demands": b"queries"}
+        databases = {table: environment.open_db(name) for table, name in tables.items()}
         for table, version in versions.items():
             for batch in store.batches(table, version=version, rows=_BATCH, latest=True):
-                _put(environment, databases[table], [_entry(row) for row in _rows(batch, table)])
+                if table == "demands":
+                    _put(environment, databases[table], _understandings(batch, head), _newest)
+                else:
+                    _put(environment, databases[table], [_entry(row) for row in _rows(batch, table)])
         environment.sync(True)
         with environment.begin() as transaction:
-            return int(transaction.stat(databases["items"])["entries"])
+            items, queries = (int(transaction.stat(databases[t])["entries"]) for t in ("items", "demands"))
+            return items, queries
     finally:
         environment.close()
+
+
+def _most_frequent(store: FeatureStore, version: int | None, n: int) -> pa.Array[Any]:
+    """The ids of the n most frequent queries of the log; one whose frequency is not known counts as asked never."""
+    if version is None:
+        raise StoreError(f"no query log in {store.uri}, so that none of its queries is more frequent than another")
+    log = store.latest("queries", version).select("query_id", "frequency").collect()
+    ordered = log.sort("frequency", descending=True, nulls_last=True, maintain_order=True)
+    return pa.array(ordered["query_id"].head(n).to_list(), pa.string())
 
 
 def _rows(batch: pa.RecordBatch, table: str) -> list[dict[str, Any]]:
@@ -161,28 +201,59 @@ def _rows(batch: pa.RecordBatch, table: str) -> list[dict[str, Any]]:
     return rows if table == "items" else [row for row in rows if row["extractor"] == MERGED]
 
 
+def _understandings(batch: pa.RecordBatch, head: pa.Array[Any] | None) -> list[tuple[bytes, bytes]]:
+    good = batch.filter(pc.equal(batch.column("status"), pa.scalar("ok")))
+    if head is not None:
+        good = good.filter(pc.is_in(good.column("query_id"), head))
+    return [(_key(query_key(row["query"])), _dumps(_said(row))) for row in good.to_pylist()]
+
+
+def _said(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of DEMANDS without what is empty, which `understood_from_row` fills in again."""
+    provenance = {k: str(v) for k, v in (row["provenance"] or {}).items() if v}
+    demands = [{name: value for name, value in d.items() if value not in (None, [])} for d in row["demands"] or ()]
+    return {k: v for k, v in row.items() if v not in (None, [])} | {"demands": demands, "provenance": provenance}
+
+
+def _newest(old: memoryview, new: bytes) -> bool:
+    """Whether the new one of two understandings of the same key is to stand."""
+    before, after = understood_from_row(_loads(old)), understood_from_row(_loads(memoryview(new)))
+    return newer(before, after) is after
+
+
 def _entry(row: Mapping[str, Any]) -> tuple[bytes, bytes]:
     provenance = {"input_sha": (row.get("provenance") or {}).get("input_sha")}
-    value = json.dumps({**row, "provenance": provenance}, ensure_ascii=False, separators=(",", ":"))
-    return _key(row["item_id"]), value.encode("utf-8", "surrogatepass")
+    return _key(row["item_id"]), _dumps({**row, "provenance": provenance})
 
 
-def _put(environment: lmdb.Environment, database: Any, entries: Sequence[tuple[bytes, bytes]]) -> None:
+def _put(
+    environment: lmdb.Environment,
+    database: Any,
+    entries: Sequence[tuple[bytes, bytes]],
+    replaces: Callable[[memoryview, bytes], bool] | None = None,
+) -> None:
+    """Put entries in one transaction; where a key is there already, only those that `replaces` (old, new) lets."""
     while True:
         try:
-            with environment.begin(write=True) as transaction:
+            with environment.begin(write=True, buffers=True) as transaction:
                 for key, value in entries:
-                    transaction.put(key, value, db=database)
+                    old = None if replaces is None else transaction.get(key, db=database)
+                    if old is None or replaces is None or replaces(old, value):
+                        transaction.put(key, value, db=database)
             return
         except lmdb.MapFullError:
             environment.set_mapsize(2 * environment.info()["map_size"])
 
 
-def _key(item_id: str) -> bytes:
-    key = item_id.encode("utf-8", "surrogatepass")
+def _key(text: str) -> bytes:
+    key = text.encode("utf-8", "surrogatepass")
     if len(key) <= _LONGEST_KEY:
         return b"=" + key
     return b"#" + hashlib.sha256(key).digest()
+
+
+def _dumps(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 def _loads(data: memoryview) -> dict[str, Any]:
@@ -195,7 +266,7 @@ def _open(path: Path) -> lmdb.Environment:
     with _opening:
         environment = _environments.get(name)
         if environment is None:
-            environment = lmdb.open(name, subdir=False, lock=False, readonly=True, create=False, max_dbs=2)
+            environment = lmdb.open(name, subdir=False, lock=False, readonly=True, create=False, max_dbs=_DATABASES)
             _environments[name] = environment
         return environment
 
@@ -204,7 +275,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         whole = manifest["format"] == _FORMAT and manifest["bytes"] == (path / "data.mdb").stat().st_size
-        if whole and set(manifest["versions"]) <= set(SOURCES) and int(manifest["n"]) >= 0:
+        if (
+            whole
+            and set(manifest["versions"]) <= {*SOURCES, "demands"}
+            and min(manifest["n"], manifest["queries"]) >= 0
+        ):
             return manifest
     except (OSError, ValueError, TypeError, KeyError):
         pass

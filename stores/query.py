@@ -6,7 +6,7 @@ made or what a grade means. A model is only opened by `main`, and only where tex
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,10 +19,11 @@ from lore_mm.config import default_store
 from lore_mm.console import command_app, run, say
 from lore_mm.errors import InputError, StoreError, nearest
 from lore_mm.models.protocol import Embedder
-from lore_mm.types import ItemFeatures
+from lore_mm.types import ItemFeatures, Understanding
 from stores.features import FeatureStore, open_store
 from stores.online import SOURCES, OnlineView, features_from_rows, open_online
 from stores.output import Format, choose_format, features_rows, show_features, write_rows
+from stores.understood import QueryIndex, Understood, fitted, newer, query_key, understood_from_row
 from stores.views import VIEWS, Views, quoted
 from stores.where import items_where
 
@@ -51,7 +52,9 @@ class Snapshot:
         self._views: Views | None = None
         self._names: list[str] | None = None
         self._indexes: dict[str, VectorIndex] = {}
-        self._online = self._fitting_view()
+        self._queries: QueryIndex | None = None
+        self._online = self._fitting_view(SOURCES)
+        self._online_queries = self._fitting_view(("demands",))
 
     # --- by id ---
 
@@ -85,6 +88,48 @@ class Snapshot:
         likeness = f"jaro_winkler_similarity(item_id, {quoted(item_id)})"
         near = self._run(f"SELECT item_id FROM items ORDER BY {likeness} DESC, item_id LIMIT 5")
         return f"no item {item_id!r} in the store{nearest(item_id, map(str, near['item_id'].to_pylist()))}"
+
+    # --- by a query's text ---
+
+    def understood(self, texts: Sequence[str]) -> list[Understanding | None]:
+        """The stored understanding of each text, fitted to it (`stores.understood`); None where there is none."""
+        return [None if one is None else one.understanding for one in self.served(texts)]
+
+    def served(self, texts: Sequence[str]) -> list[Understood | None]:
+        """As `understood`, with what made each, and when. Those that failed count as not there.
+
+        From the online view where the store has one of this very snapshot, and what it has not, from the table: found
+        by one scan over the queries' texts, the first time.
+        """
+        found: list[Understood | None] = [None] * len(texts)
+        if "demands" not in self.versions:
+            return found
+        if self._online_queries is not None:
+            found = self._online_queries.served(texts)
+        missing = {query_key(text) for text, one in zip(texts, found, strict=True) if one is None}
+        if missing and not self._holds_all_queries():
+            stored = self._stored(missing)
+            asked = zip(texts, found, (stored.get(query_key(text)) for text in texts), strict=True)
+            found = [one or (fitted(row, text) if row else None) for text, one, row in asked]
+        return found
+
+    def _holds_all_queries(self) -> bool:
+        return self._online_queries is not None and self._online_queries.whole
+
+    def _stored(self, keys: Collection[str]) -> dict[str, Understood]:
+        if self._queries is None:
+            columns = ("query_id", "query", "status")
+            self._queries = QueryIndex(
+                self.store.batches("demands", columns, self.versions["demands"], 8192, latest=True)
+            )
+        ids = self._queries.candidates(keys)
+        stored: dict[str, Understood] = {}
+        for start in range(0, len(ids), _AT_ONCE):
+            listed = ", ".join(quoted(i) for i in ids[start : start + _AT_ONCE])
+            for row in self._run(f"SELECT * FROM demands WHERE query_id IN ({listed}) AND status = 'ok'").to_pylist():
+                one, key = understood_from_row(row), query_key(row["query"])
+                stored[key] = newer(stored.get(key, one), one)
+        return stored
 
     # --- by SQL ---
 
@@ -185,14 +230,14 @@ class Snapshot:
 
     # --- opening ---
 
-    def _fitting_view(self) -> OnlineView | None:
+    def _fitting_view(self, tables: Sequence[str]) -> OnlineView | None:
         if self.store.folder is None:
             return None
         try:
             view = open_online(self.store)
         except StoreError:
             return None  # none, or none that can be used: the tables say the same
-        return view if view.versions == {t: v for t, v in self.versions.items() if t in SOURCES} else None
+        return view if all(view.versions.get(t) == self.versions.get(t) for t in tables) else None
 
     def _open_views(self) -> Views:
         if self._views is None:
