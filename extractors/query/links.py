@@ -1,7 +1,8 @@
 """Links of demands to what others call the same: Shopify's categories, the schemas' legal values, shoe sizes.
 
-Every engine calls `link` as its last step. It knows the tables and schemas; what the words mean is settled before, and
-a value that the schema of the head's category does not know gets no link rather than a wrong one.
+Every engine calls `Linker.link` as its last step. With a copy of Shopify's taxonomy, words that no table of ours knows
+are looked up among its names and attribute values too. It knows the tables and schemas; what words mean is settled
+before, and a value that the schema of the head's category does not know gets no link rather than a wrong one.
 """
 
 from __future__ import annotations
@@ -12,89 +13,112 @@ from functools import lru_cache
 from operator import attrgetter
 
 from lore_mm.knowledge import Knowledge
-from lore_mm.schema import AttributeSchema, Schemas, load_schemas
+from lore_mm.schema import Schemas, load_schemas
 from lore_mm.shoe_sizes import SYSTEMS, convert, wearer
+from lore_mm.shopify import Taxonomy
+from lore_mm.shopify_links import load_links
+from lore_mm.shopify_names import TaxonomyNames
 from lore_mm.types import Demand
 from lore_mm.values import format_number
 
 __all__ = ["Linker", "linker_for"]
 
-_MOST = 100_000  # pairs of category and words that are remembered; beyond them all are forgotten
-# These are linked by their canonical value alone: it names an entry of the tables.
-_UNLINKED = frozenset(("category", "brand", "model", "price", "year", "bundle"))
-_WORN = "footwear"  # the department whose sizes are shoe sizes
+_MOST = 100_000  # values that are remembered with their links; beyond them all are forgotten
+# These name entries of the knowledge tables, or numbers: no schema lists them.
+_UNLISTED = frozenset(("brand", "model", "price", "year", "bundle"))
+_WORN = "footwear"  # the department whose sizes without a unit are shoe sizes
 # dataclasses.replace costs twice as much; links and knowledge are the last fields.
 _KEPT = attrgetter(*(f.name for f in fields(Demand)[:-2]))
 _make: Callable[..., Demand] = Demand
 
 
 class Linker:
-    """Made once from the tables; `link` costs a dict look-up a demand, and a copy for each that gains a link."""
+    """Made once from the tables; `link` costs a dict look-up a demand, and a copy for each that gains a link.
 
-    def __init__(self, knowledge: Knowledge, schemas: Schemas | None = None) -> None:
+    Links are `shopify:aa-8-8` (a category), `schema:footwear/closure=lace-up` (a legal value), `size:EU=42.5` (a shoe
+    size, one link a reading) and, only with a taxonomy, `shopify:neckline=Boat` (a value of an attribute there).
+    """
+
+    def __init__(self, knowledge: Knowledge, schemas: Schemas | None = None, taxonomy: Taxonomy | None = None) -> None:
         self.knowledge = knowledge
         self.schemas = schemas or load_schemas()
+        self.names = None if taxonomy is None else TaxonomyNames(taxonomy)
         self._known: dict[tuple[str | None, str, str], tuple[str, ...]] = {}
 
     def link(self, demands: Sequence[Demand]) -> tuple[Demand, ...]:
-        """The same demands in the same order, with `links` filled where something is known.
+        """The same demands in the same order, with `links` as far as something is known of them.
 
-        The legal values are those of the category that the demands name, the head's first; the common ones without.
+        Legal values are those of the category that the demands name, the first of them; the common ones without.
         """
         category = self._category(demands)
         linked = []
         for d in demands:
-            if d.number is None:
-                key = (category, d.dimension, d.canonical or d.value)
-                links = self._known.get(key)
-                if links is None:
-                    links = self._remember(key, d.canonical is not None)
-            else:
+            if d.number is None or d.canonical is not None:
+                links = self.links(d.dimension, d.canonical or d.value, category)
+            elif d.dimension == "spec":
                 links = self._sizes(d, category, demands)
+            else:
+                links = ()
             linked.append(d if links == d.links else _make(*_KEPT(d), links, d.knowledge))
         return tuple(linked)
 
-    def links(self, dimension: str, canonical: str, category: str | None = None) -> tuple[str, ...]:
-        """The links of one value of the tables, as a demand of a query for that category would get them."""
-        key = (category, dimension, canonical)
+    def links(self, dimension: str, value: str, category: str | None = None) -> tuple[str, ...]:
+        """The links of one value, canonical or in words, in a query for `category`: an id of ours, or unknown words."""
+        key = (category, dimension, value)
         found = self._known.get(key)
-        return self._remember(key, True) if found is None else found
+        if found is None:
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            found = self._known[key] = self._look_up(dimension, value, category)
+        return found
+
+    def shopify(self, category: str) -> str | None:
+        """The id of a category of ours in Shopify's taxonomy, or of unknown words where a copy of it is at hand."""
+        if category in self.knowledge.categories:
+            link = load_links().of(category, self.knowledge)
+            return link and link.id
+        return self.names.category(category) if self.names else None
 
     def _category(self, demands: Sequence[Demand]) -> str | None:
-        categories = self.knowledge.categories
+        """What the query is for: the first known category, else, with a taxonomy, the first in unknown words."""
+        words = None
         for d in demands:
-            if d.dimension == "category" and d.polarity > 0 and d.canonical in categories:
-                return d.canonical
-        return None
+            if d.dimension == "category" and d.polarity > 0:
+                if d.canonical in self.knowledge.categories:
+                    return d.canonical
+                words = words or d.value
+        return words if self.names else None
 
-    def _remember(self, key: tuple[str | None, str, str], known: bool) -> tuple[str, ...]:
-        if len(self._known) >= _MOST:
-            self._known.clear()
-        category, dimension, value = key
-        links: tuple[str, ...] = ()
-        if dimension not in _UNLINKED:
-            links = _legal(self.schemas.for_category(category, self.knowledge), dimension, value)
-        self._known[key] = links
-        return links
+    def _look_up(self, dimension: str, value: str, category: str | None) -> tuple[str, ...]:
+        if dimension == "category":
+            theirs = self.shopify(value)
+            return () if theirs is None else (f"shopify:{theirs}",)
+        if dimension in _UNLISTED:
+            return ()
+        ours = category if category in self.knowledge.categories else None
+        schema = self.schemas.for_category(ours, self.knowledge)
+        links = tuple(f"schema:{schema.name}/{spec.name}={legal}" for spec, legal in schema.legal(dimension, value))
+        if links or self.names is None or category is None or (theirs := self.shopify(category)) is None:
+            return links
+        return tuple(f"shopify:{name}={legal}" for name, legal in self.names.values(theirs, value))
 
     def _sizes(self, d: Demand, category: str | None, demands: Sequence[Demand]) -> tuple[str, ...]:
-        if d.dimension != "spec" or d.number is None or not (d.unit is None or d.unit in SYSTEMS):
+        if d.number is None or not (d.unit is None or d.unit in SYSTEMS):
             return ()
         if d.unit is None and (category is None or self.knowledge.department(category) != _WORN):
             return ()
         group = wearer(x.canonical for x in demands if x.dimension == "audience" and x.canonical and x.polarity > 0)
-        low = convert(d.number, d.unit, "EU", group)
-        if d.number_high is None:
-            return tuple(f"size:EU={format_number(size)}" for size in low)
-        high = convert(d.number_high, d.unit, "EU", group)
-        return tuple(
-            f"size:EU={format_number(a)}-{format_number(b)}" for a, b in zip(low, high, strict=False) if a <= b
-        )
+        return _european(d.number, d.number_high, d.unit, group)
 
 
-def _legal(schema: AttributeSchema, dimension: str, value: str) -> tuple[str, ...]:
-    """The attributes of the dimension for which the value is legal, each with its legal value."""
-    return tuple(f"schema:{schema.name}/{spec.name}={legal}" for spec, legal in schema.legal(dimension, value))
+@lru_cache(maxsize=4096)
+def _european(low: float, high: float | None, unit: str | None, group: str | None) -> tuple[str, ...]:
+    """A size or range of sizes in EU sizes: one link a reading."""
+    found = [format_number(size) for size in convert(low, unit, "EU", group)]
+    if high is not None:
+        upper = [format_number(size) for size in convert(high, unit, "EU", group)]
+        found = [f"{a}-{b}" for a, b in zip(found, upper, strict=False)]
+    return tuple(f"size:EU={size}" for size in found)
 
 
 @lru_cache(maxsize=4)
