@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from jobs import evaluate_attributes, evaluate_judge
+from jobs import evaluate_attributes, evaluate_judge, evaluate_queries
 from lore_mm.console import run
 from lore_mm.errors import InputError, nearest
 
@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 app.command("judge")(evaluate_judge.main)
 app.command("attributes")(evaluate_attributes.main)
+app.command("queries")(evaluate_queries.main)
 
 
 @app.callback()
@@ -44,6 +45,8 @@ def evaluate() -> None:
     Example: lore evaluate judge --split test
 
     Example: lore evaluate attributes --dataset labelled.jsonl --extractors given,zero_shot
+
+    Example: lore evaluate queries --dataset queryner:data/queryner --engine tagger --engine knowledge
 
     With --json, and in a pipe, each prints one object: n, metrics (name → value, low, high), and what it compares with.
     """

@@ -90,7 +90,7 @@ def score_demands(query: GoldQuery, found: Understanding) -> QueryScore:
     pairs = match(gold, said, lambda g, d: same_value(g, d, query.text))
     also = _by_alternatives([g for i, g in enumerate(gold) if i not in {i for i, _ in pairs}], said)
     tallies |= _demand_tallies(gold, said, [gold[i] for i, _ in pairs], also)
-    tallies["latent"] = _latent([g for g in query.demands if g.latent], [d for d in demands if d.latent])
+    tallies["latent"] = _latent(query.demands, [d for d in demands if d.latent])
     tallies["correction"] = _correction(query, found, failed)
     located = match(gold, said, lambda g, d: g.dimension == d.dimension and g.polarity == d.polarity and overlaps(g, d))
     tallies["located"] = Tally(len(said), len(located), len(gold), len(located))
@@ -133,11 +133,17 @@ def _demand_tallies(
 
 
 def _latent(gold: Sequence[GoldDemand], said: Sequence[Demand]) -> Tally:
-    """A gold demand that allows none is there to find only where it is found."""
-    pairs = match_latent(gold, said)
+    """What is implied. A gold demand that allows none is there to find only where it is found.
+
+    The maker of a model that is said is not judged: the gold does not repeat it, and it is true.
+    """
+    wanted = [g for g in gold if g.latent]
+    if any(g.dimension == "model" for g in gold) and not any(g.dimension == "brand" for g in wanted):
+        said = [d for d in said if d.dimension != "brand"]
+    pairs = match_latent(wanted, said)
     found = {i for i, _ in pairs}
-    wanted = [i for i, g in enumerate(gold) if i in found or g.canonical is None or None not in g.canonical]
-    return Tally(len(said), len({j for _, j in pairs}), len(wanted), len(found))
+    there = [i for i, g in enumerate(wanted) if i in found or g.canonical is None or None not in g.canonical]
+    return Tally(len(said), len({j for _, j in pairs}), len(there), len(found))
 
 
 def _numbers(gold: Sequence[GoldDemand], located: Mapping[int, Demand]) -> dict[str, Share]:
