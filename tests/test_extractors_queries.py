@@ -91,7 +91,8 @@ def test_words_of_several_readings_are_settled_by_context(text, dimension, canon
 
 
 def test_the_other_reading_is_noted():
-    assert parse("apple").head.why == "can also be brand Apple"
+    (other,) = parse("apple").readings
+    assert (other.dimension, other.canonical, other.start, other.end) == ("brand", "Apple", 0, 5)
 
 
 @pytest.mark.parametrize(

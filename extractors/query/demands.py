@@ -5,15 +5,29 @@ It knows the dimensions and the knowledge tables; how words are found and which 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from extractors.context import Phrase
+from extractors.query.offers import Offer, bounded
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention
 from lore_mm.types import Demand, Operator
 from lore_mm.values import Price, Quantity, format_number
 
-__all__ = ["age_group", "from_mention", "from_need", "from_price", "from_quantities", "is_soft"]
+__all__ = [
+    "Share",
+    "age_group",
+    "entry",
+    "from_mention",
+    "from_need",
+    "from_offer",
+    "from_price",
+    "from_quantities",
+    "is_soft",
+    "share_of",
+]
 
 # Wishes rather than conditions: an item that does not say so is no worse.
 _SOFT = frozenset(
@@ -37,15 +51,64 @@ def is_soft(dimension: str, canonical: str | None) -> bool:
     return canonical is None or (dimension, canonical) in _SOFT
 
 
-def from_mention(m: Mention, share: Quantity | None = None) -> Demand:
-    """The demand of one known term; with a share ("80% cotton") at least that part of the item must be so."""
+_TABLES = {"category": "categories", "brand": "brands", "model": "series", "color": "colors", "material": "materials"}
+
+
+def entry(dimension: str, canonical: str) -> str:
+    """The table entry of a canonical value: `brands/Nike`, `terms/style_detail.lace-up`."""
+    table = _TABLES.get(dimension)
+    return f"terms/{dimension}.{canonical}" if table is None else f"{table}/{canonical}"
+
+
+class Share(NamedTuple):
+    """What part of the item must be so: `number` in [0, 1], `op` share (at least) or at_most, [start, end) its words."""
+
+    op: Operator
+    number: float
+    start: int
+    end: int
+
+
+_SHARED = frozenset(("material", "color"))
+# More than half: what mostly, mainly and predominantly say.
+_MOSTLY = re.compile(
+    r"\b(?:(?P<most>mostly|mainly|predominantly|primarily|largely|majority)|(?P<half>half)|"
+    r"(?P<pure>pure|all|solid|100 percent))[\s-](?:of\s)?$",
+    re.IGNORECASE,
+)
+_BETWEEN = re.compile(r"\s?(?:of\s)?(?:[a-z]{1,12}\s)?", re.IGNORECASE)  # 80% cotton, 80% organic cotton
+_AT_MOST = re.compile(
+    r"\b(?:less than|under|below|at most|max(?:imum)?|up to|no more than|not more than)\s?$", re.IGNORECASE
+)
+
+
+def share_of(m: Mention, text: str, shares: Sequence[Quantity]) -> Share | None:
+    """The share that the words around a material or colour state: "at least 50% wool", "cotton 80%", "mostly wool"."""
+    if m.dimension not in _SHARED or m.negated:
+        return None
+    for q in shares:
+        if q.end <= m.start and _BETWEEN.fullmatch(text, q.end, m.start):
+            op: Operator = "at_most" if _AT_MOST.search(text[max(0, q.start - 14) : q.start]) else "share"
+            return Share(op, q.number / 100, q.start, q.end)
+    for q in shares:
+        if q.start >= m.end and text[m.end : q.start] in (" ", " (", ": "):
+            return Share("share", q.number / 100, q.start, q.end)
+    if m.dimension == "material":
+        if m.text.lower().startswith(("pure ", "100%", "all ", "100 ")):
+            return Share("share", 1.0, m.start, m.end)
+        if before := _MOSTLY.search(text[max(0, m.start - 18) : m.start]):
+            part = 1.0 if before["pure"] else 0.5
+            return Share("share", part, m.start - len(before[0]), m.end)
+    return None
+
+
+def from_mention(m: Mention, share: Share | None = None) -> Demand:
+    """The demand of one known term; with a share ("80% cotton") that part of the item must be so."""
     op: Operator = "not" if m.negated else "eq"
-    number, unit, start = None, None, m.start
-    pure = m.dimension == "material" and m.text.lower().startswith(("pure ", "100%", "all ", "100 "))
-    if m.dimension in ("material", "color") and not m.negated and (share or pure):
-        op, unit = "share", "share"
-        number = 1.0 if share is None else share.number / 100
-        start = m.start if share is None else min(m.start, share.start)
+    number, unit, start, end = None, None, m.start, m.end
+    if share is not None:
+        op, number, unit = share.op, share.number, "share"
+        start, end = min(m.start, share.start), max(m.end, share.end)
     return Demand(
         dimension=m.dimension,
         value=m.text,
@@ -56,9 +119,10 @@ def from_mention(m: Mention, share: Quantity | None = None) -> Demand:
         polarity=-1 if m.negated else 1,
         strictness="soft" if is_soft(m.dimension, m.canonical) and not m.negated else "hard",
         start=start,
-        end=m.end,
+        end=end,
         confidence=m.confidence,
         why=None if m.correction is None else f"{m.text!r} read as {m.correction!r}",
+        knowledge=() if m.correction is None else (entry(m.dimension, m.canonical),),
     )
 
 
@@ -82,6 +146,7 @@ def from_need(m: Mention, knowledge: Knowledge, with_category: bool) -> Iterator
             latent=not said,
             why=need.why,
             alternatives=d.alternatives,
+            knowledge=(f"needs/{need.id}", entry(d.dimension, d.value)),
         )
 
 
@@ -101,6 +166,21 @@ def from_price(p: Price, text: str) -> Demand:
     )
 
 
+def from_offer(offer: Offer, text: str) -> Demand:
+    """What a thing is to be sold for: a wish, with the share of the price that is saved (extractors.query.offers)."""
+    return Demand(
+        dimension="special",
+        value=text[offer.start : offer.end],
+        canonical=offer.canonical,
+        op="at_least",
+        number=round(offer.saved, 4),
+        unit="off",
+        strictness="soft",
+        start=offer.start,
+        end=offer.end,
+    )
+
+
 def age_group(years: float) -> str:
     """The audience of an age. The bounds are the stages of LORE §10.3: 1, 3, 6 and 12 years."""
     for limit, group in (
@@ -117,23 +197,28 @@ def age_group(years: float) -> str:
 
 
 def from_quantities(
-    quantities: Sequence[Quantity], phrase: Phrase, knowledge: Knowledge, default: str | None = None
+    quantities: Sequence[Quantity], phrase: Phrase, knowledge: Knowledge, text: str | None = None
 ) -> Iterator[Demand]:
-    """Sizes, numbers with units, counts, ages and years. Shares belong to their material and are left out."""
+    """Sizes, numbers with units, counts, ages and years. Shares belong to their material and are left out.
+
+    Bounds behind a number ("16 inch or larger") are read where the `text` is given.
+    """
     electronic = phrase.category is not None and knowledge.department(phrase.category) == "electronics"
-    for q in quantities:
-        if q.kind in _NOT_SOLD_IN:
+    for bare in quantities:
+        if bare.kind in _NOT_SOLD_IN:
             continue
+        q = bare if text is None else bounded(bare, text)
         dimension, unit, number, high = "spec", q.unit or None, q.number, q.number_high
         canonical: str | None = None
         if q.kind == "year":
-            dimension, unit, canonical = "year", None, format_number(q.number)
+            dimension, unit = "year", None
+            canonical = format_number(q.number) if q.op == "eq" and high is None else None
         elif q.kind == "age":
             dimension, unit, canonical = "audience", "years", age_group(q.number)
         elif q.kind == "count" and q.unit in _PACKS:
             dimension, unit = "bundle", _UNITS["count"]
             number = 2.0 * number if q.unit == "pair" and number == 1 else number
-        elif q.kind == "length" and electronic and _is_inch(q) and phrase.category not in ("cable",):
+        elif q.kind == "length" and electronic and _is_inch(bare) and phrase.category not in ("cable",):
             if not knowledge.is_a(phrase.category or "", "cable"):
                 unit, number = "in", q.number / 2.54
                 high = None if high is None else high / 2.54

@@ -10,35 +10,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from extractors.context import Phrase, read_phrase, without_overlap
-from extractors.query.demands import from_mention, from_need, from_price, from_quantities
+from extractors.query.demands import from_mention, from_need, from_offer, from_price, from_quantities, share_of
 from extractors.query.engine import guarded
+from extractors.query.exclusions import with_exclusions
 from extractors.query.hard_types import hard_type
+from extractors.query.implied import excluded_kinds, kind_name, with_implied
+from extractors.query.links import linker_for
 from extractors.query.needs import need_by_words
+from extractors.query.offers import Offer, find_offers, year_ranges
+from extractors.query.readings import confidence, other_readings, referent
+from extractors.query.typed import corrections, with_names_as_typed
+from extractors.query.unknown import HEAD_ORDER, unknown_words
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, Scanner, scanner_for
-from lore_mm.text import Token, tokens
 from lore_mm.types import Demand, Query, Understanding
 from lore_mm.values import Quantity, find_prices, find_quantities
 
 __all__ = ["KnowledgeEngine"]
 
-_VERSION = "2"
+_VERSION = "3"
 
-# Words that carry no demand.
-_EMPTY = frozenset(
-    "a an the of for with in on and or to by from at as is are be it its this that these those my your our their "
-    "me i we you some any all very really quite just also too so best good great nice want need looking look find "
-    "search buy buying get shop please show something thing things stuff which what who how where when why do "
-    "does can could should would will not no without non free except excluding minus under over below above "
-    "between around about up than more less least most if but plus use used using like per ones one other else "
-    "there here online near today now model brand size sized color colour type kind made series version edition "
-    "needed set make makes buyable quality".split()
-)
-_NEGATING = frozenset(("without", "no", "not", "non", "excluding", "except", "minus"))
 _JOINED = re.compile(r"\s*(?:\bor\b|\band\b|,|/|&|\+)\s*", re.IGNORECASE)
-_PART_NUMBER = re.compile(r"(?=[a-z0-9-]*\d)(?=[a-z0-9-]*[a-z])[a-z0-9]+(?:-[a-z0-9]+)*", re.IGNORECASE)
-_HEAD_ORDER = ("category", "model", "brand", "ip", "store")
 
 
 class KnowledgeEngine:
@@ -65,22 +58,41 @@ class KnowledgeEngine:
 def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Knowledge) -> Understanding:
     text = query.text
     prices = find_prices(text)
+    offers = find_offers(text)
     spans = [(p.start, p.end) for p in prices]
-    mentions = without_overlap(scanner.find(text), spans)
-    quantities = [q for q in find_quantities(text) if _stands(q, mentions, spans)]
+    if offers:
+        spans = [*(s for s in spans if not _overlaps(s, offers)), *((o.start, o.end) for o in offers)]
+        prices = [p for p in prices if (p.start, p.end) in spans]
+    mentions = with_names_as_typed(text, without_overlap(scanner.find(text), spans), scanner)
+    quantities = [q for q in (*find_quantities(text), *year_ranges(text)) if _stands(q, mentions, spans)]
     mentions = without_overlap(mentions, [(q.start, q.end) for q in quantities])
     mentions = need_by_words(text, _without_specs(text, mentions, quantities), knowledge)
-    phrase = read_phrase(text, mentions, knowledge)
-    corrections = tuple((m.text, m.correction) for m in phrase.mentions if m.correction)
+    phrase = read_phrase(text, with_exclusions(text, mentions), knowledge)
+    corrected = corrections(phrase.mentions)
 
-    known = [_variant(d, text) for d in _known(text, phrase, quantities, knowledge)]
-    demands = [*known, *(from_price(p, text) for p in prices)]
-    demands.extend(from_quantities(quantities, phrase, knowledge))
-    demands.extend(_unknown(text, demands, phrase, quantities, knowledge))
-    demands = _with_implied(_with_head(demands, text), phrase, knowledge)
-    demands = [*demands, *_excluded_kinds(demands, scanner, knowledge)]
-    kind = hard_type(text, demands, phrase, knowledge)
-    return Understanding(query, _corrected(normalized, corrections), tuple(demands), corrections, kind)
+    demands = [_variant(d, text) for d in _known(text, phrase, quantities, knowledge)]
+    demands.extend(from_price(p, text) for p in prices)
+    demands.extend(from_offer(o, text) for o in offers)
+    demands.extend(from_quantities(quantities, phrase, knowledge, text))
+    demands.extend(unknown_words(text, demands, phrase, quantities, knowledge))
+    demands = with_implied(_with_head(demands, text), phrase, knowledge)
+    demands.extend(list(excluded_kinds(demands, scanner, knowledge)))
+    readings = other_readings(text, phrase, knowledge)
+    return Understanding(
+        query=query,
+        normalized=_corrected(normalized, corrected),
+        demands=linker_for(knowledge).link(demands),
+        corrections=corrected,
+        hard_type=hard_type(text, demands, phrase, knowledge),
+        referent=referent(demands[0] if demands and demands[0].role == "head" else None, knowledge),
+        readings=readings,
+        confidence=confidence(demands, readings),
+        engine=KnowledgeEngine.name,
+    )
+
+
+def _overlaps(span: tuple[int, int], offers: Sequence[Offer]) -> bool:
+    return any(o.start < span[1] and span[0] < o.end for o in offers)
 
 
 def _stands(q: Quantity, mentions: Sequence[Mention], prices: Sequence[tuple[int, int]]) -> bool:
@@ -108,7 +120,7 @@ def _known(text: str, phrase: Phrase, quantities: Sequence[Quantity], knowledge:
     elif phrase.noun is not None:
         start = min((m.start for m in phrase.hosts), default=phrase.noun[0])
         value = text[min(start, phrase.noun[0]) : phrase.noun[1]]
-        why = f"a part or accessory for a {_name(phrase.host, knowledge)} that no table knows"
+        why = f"a part or accessory for a {kind_name(phrase.host, knowledge)} that no table knows"
         yield Demand("category", value, start=start, end=phrase.noun[1], confidence=0.5, why=why)
     for m in phrase.mentions:
         if m.table == "need":
@@ -116,15 +128,14 @@ def _known(text: str, phrase: Phrase, quantities: Sequence[Quantity], knowledge:
         elif m is phrase.head:
             head = replace(from_mention(m), alternatives=_as_well(text, m, phrase))
             if phrase.category != m.canonical:
-                head = replace(head, why=f"a {m.text} for a {_name(phrase.host, knowledge)}")
+                head = replace(head, why=f"a {m.text} for a {kind_name(phrase.host, knowledge)}")
             yield replace(head, canonical=phrase.category)
         elif phrase.head and m.canonical in _as_well(text, phrase.head, phrase):
             continue
         elif m.table == "category" and not m.negated:
             yield _second_thing(m, phrase, knowledge)
         else:
-            share = next((q for q in shares if q.end <= m.start and m.start - q.end <= 4), None)
-            yield from_mention(m, share)
+            yield from_mention(m, share_of(m, text, shares))
 
 
 _NEXT_NUMBER = re.compile(
@@ -141,10 +152,6 @@ def _variant(d: Demand, text: str) -> Demand:
         return d
     why = f"an unknown model of the series {d.canonical}"
     return replace(d, value=text[d.start : more.end()], canonical=None, end=more.end(), why=why)
-
-
-def _name(category: str | None, knowledge: Knowledge) -> str:
-    return knowledge.categories[category].name if category else "thing"
 
 
 def _as_well(text: str, head: Mention, phrase: Phrase) -> tuple[str, ...]:
@@ -178,73 +185,14 @@ def _second_thing(m: Mention, phrase: Phrase, knowledge: Knowledge) -> Demand:
     if m.canonical == phrase.host or m in phrase.hosts:
         return Demand(
             "component", m.text, "accessory", strictness="soft", start=m.start, end=m.end, confidence=0.7,
-            why=f"for a {_name(m.canonical, knowledge)}",
+            why=f"for a {kind_name(m.canonical, knowledge)}",
         )  # fmt: skip
     return Demand("style_detail", m.text, None, strictness="soft", start=m.start, end=m.end, confidence=0.5)
 
 
-def _unknown(
-    text: str, demands: Sequence[Demand], phrase: Phrase, quantities: Sequence[Quantity], knowledge: Knowledge
-) -> Iterator[Demand]:
-    """Words that no table knows: a part number, a series' unknown variant, the unknown thing itself, else a wish."""
-    taken = {i for d in demands if d.start is not None and d.end is not None for i in range(d.start, d.end)}
-    taken.update(i for m in phrase.mentions for i in range(m.start, m.end))
-    taken.update(i for q in quantities for i in range(q.start, q.end))
-    words = [w for w in tokens(text) if w.start not in taken]
-    solved = any(m.table == "need" and knowledge.needs[m.canonical].kind != "jargon" for m in phrase.mentions)
-    named = any(
-        d.dimension in _HEAD_ORDER and (d.canonical or d.dimension == "category") for d in demands if d.polarity > 0
-    )
-    found = [*_runs(text, words)]
-    thing = _likeliest_thing(text, found)
-    for n, (start, end, negated) in enumerate(found):
-        value = text[start:end]
-        if _PART_NUMBER.fullmatch(value) and len(value) > 3:
-            yield Demand("model", value, start=start, end=end, confidence=0.8)
-        elif negated:
-            yield Demand("style_detail", value, op="not", polarity=-1, start=start, end=end, confidence=0.6)
-        elif not named and not solved and n == thing:
-            yield Demand("category", value, start=start, end=end, confidence=0.4, why="no table knows these words")
-        else:
-            yield Demand("special", value, strictness="soft", start=start, end=end, confidence=0.4)
-
-
-_TAIL = re.compile(r"\b(?:for|from|with|without|over|under|to|in|on|by)\b", re.IGNORECASE)
-
-
-def _likeliest_thing(text: str, runs: Sequence[tuple[int, int, bool]]) -> int | None:
-    """Which run of unknown words names the thing: the last before "for", "with" and the like; never a bare number."""
-    worded = [n for n, (start, end, _) in enumerate(runs) if not text[start:end].replace(" ", "").isdigit()]
-    before = [n for n in worded if not _TAIL.search(text[: runs[n][0]])]
-    return next(iter([*reversed(before), *worded[-1:]]), None)
-
-
-def _runs(text: str, words: Sequence[Token]) -> Iterator[tuple[int, int, bool]]:
-    """Neighbouring unknown words as one; part numbers alone. The flag says that a negation stands before."""
-    run: list[Token] = []
-    negated = False
-    for word in [*words, None]:
-        empty = word is None or word.text in _EMPTY
-        code = word is not None and not empty and bool(_PART_NUMBER.fullmatch(word.text)) and len(word.text) > 3
-        joined = bool(run) and word is not None and not text[run[-1].end : word.start].strip(" -'’&")
-        if run and (empty or code or not joined):
-            yield run[0].start, run[-1].end, negated
-            run, negated = [], False
-        if word is None:
-            return
-        if code:
-            start = word.start
-            yield start, word.end, negated
-            negated = False
-        elif empty:
-            negated = word.text in _NEGATING
-        else:
-            run.append(word)
-
-
 def _with_head(demands: list[Demand], text: str) -> list[Demand]:
     """The demands with the main target first: the thing named, else a model, brand, character or store."""
-    for dimension in _HEAD_ORDER:
+    for dimension in HEAD_ORDER:
         fitting = [d for d in demands if d.dimension == dimension and d.polarity > 0]
         best = next(iter(sorted(fitting, key=lambda d: (d.canonical is None, d.latent))), None)
         if best is not None:
@@ -253,60 +201,6 @@ def _with_head(demands: list[Demand], text: str) -> list[Demand]:
                 rest = [d if d.dimension != "category" else replace(d, strictness="soft") for d in rest]
             return [replace(best, role="head", strictness="hard"), *rest]
     return demands
-
-
-def _with_implied(demands: list[Demand], phrase: Phrase, knowledge: Knowledge) -> list[Demand]:
-    """A series implies its brand, and, where it stands alone, the kind of thing it is."""
-    out = list(demands)
-    brands = {d.canonical for d in demands if d.dimension == "brand"}
-    has_kind = any(d.dimension == "category" and d.polarity > 0 for d in demands)
-    for d in demands:
-        model = (
-            (d.canonical or (d.why or "").rpartition("series ")[2]) if d.dimension == "model" and d.polarity > 0 else ""
-        )
-        series = knowledge.series.get(model)
-        if series is None:
-            continue
-        if series.brand and not brands:
-            brands.add(series.brand)
-            why = f"{series.name} is by {series.brand}"
-            out.append(Demand("brand", series.brand, series.brand, confidence=0.9 * d.confidence, latent=True, why=why))
-        if series.category and not has_kind:
-            has_kind = True
-            why = f"{series.name} is a {_name(series.category, knowledge)}"
-            name = _name(series.category, knowledge)
-            out.append(Demand("category", name, series.category, confidence=0.9 * d.confidence, latent=True, why=why))
-    return [_with_readings(d, phrase, knowledge) for d in out]
-
-
-def _excluded_kinds(demands: Sequence[Demand], scanner: Scanner, knowledge: Knowledge) -> Iterator[Demand]:
-    """Where an excluded quality and the head name a kind of their own ("camera not digital"), that kind is out too."""
-    head = demands[0] if demands and demands[0].dimension == "category" else None
-    if head is None or head.canonical is None or head.canonical not in knowledge.categories:
-        return
-    for d in demands:
-        if d.polarity > 0 or d.dimension == "category":
-            continue
-        kinds = scanner.find(f"{d.value} {head.value}", correct=False)
-        if len(kinds) == 1 and kinds[0].table == "category" and kinds[0].canonical != head.canonical:
-            kind = kinds[0].canonical
-            if knowledge.is_a(kind, head.canonical):
-                why = f"a {_name(kind, knowledge)} is a kind of its own"
-                yield replace(d, dimension="category", canonical=kind, latent=True, why=why)
-
-
-def _with_readings(d: Demand, phrase: Phrase, knowledge: Knowledge) -> Demand:
-    """Other readings of the same words: of the same dimension as alternatives, of another in the note."""
-    mention = next((m for m in phrase.mentions if m.start == d.start and m.canonical == d.canonical and m.others), None)
-    if mention is None:
-        return d
-    same = tuple(o.canonical for o in mention.others if o.dimension == d.dimension)
-    if d.dimension == "category" and len(phrase.mentions) == 1:  # apple alone: the fruit, or whatever Apple makes
-        same += tuple(o.canonical for o in mention.others if o.table == "brand")
-    alternatives = tuple(dict.fromkeys((*d.alternatives, *same)))
-    other = [f"{o.dimension} {o.canonical}" for o in mention.others if o.dimension != d.dimension]
-    why = d.why or (f"can also be {', '.join(other)}" if other else None)
-    return replace(d, alternatives=alternatives, why=why)
 
 
 def _corrected(normalized: str, corrections: Sequence[tuple[str, str]]) -> str:

@@ -14,6 +14,7 @@ The files, each optional in a user's folder:
     materials.toml    [name] terms, umbrella, kin
     terms.toml        [dimension.value] terms, stage, excludes, near, categories
     needs.toml        [id] terms, words, kind (jargon | solution | substitute), demands = [{dimension, value} …], why
+    homonyms.toml     [word] readings = [{dimension, value, likelihood, near, why} …]
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lore_mm.errors import ConfigError, nearest
 from lore_mm.fingerprint import sha_of
@@ -33,6 +34,8 @@ __all__ = [
     "Brand",
     "Category",
     "Color",
+    "Homonym",
+    "HomonymReading",
     "Knowledge",
     "Material",
     "Need",
@@ -135,6 +138,23 @@ class Need(_Entry):
     why: str
 
 
+class HomonymReading(_Entry):
+    """What else a word of the tables can mean; `value` is canonical, or None where no table has a word for it."""
+
+    dimension: str
+    value: str | None = None
+    likelihood: float = Field(gt=0, lt=1)  # that it is meant where the word stands alone
+    near: tuple[str, ...] = ()  # words beside which it is meant: trap, cage
+    why: str
+
+
+class Homonym(_Entry):
+    """A word whose further readings are not to be had from the other tables."""
+
+    word: str
+    readings: tuple[HomonymReading, ...]
+
+
 class Knowledge:
     """All tables together, checked against each other. Immutable once made; `sha` identifies the content."""
 
@@ -147,6 +167,7 @@ class Knowledge:
         materials: Iterable[Material] = (),
         terms: Iterable[Term] = (),
         needs: Iterable[Need] = (),
+        homonyms: Iterable[Homonym] = (),
     ) -> None:
         self.categories: Mapping[str, Category] = {c.id: c for c in categories}
         self.brands: Mapping[str, Brand] = {b.name: b for b in brands}
@@ -155,6 +176,7 @@ class Knowledge:
         self.materials: Mapping[str, Material] = {m.name: m for m in materials}
         self.terms: Mapping[tuple[str, str], Term] = {(t.dimension, t.value): t for t in terms}
         self.needs: Mapping[str, Need] = {n.id: n for n in needs}
+        self.homonyms: Mapping[str, Homonym] = {h.word: h for h in homonyms}
         self._check()
 
     @cached_property
@@ -168,6 +190,7 @@ class Knowledge:
             self.materials,
             self.terms,
             self.needs,
+            self.homonyms,
         )
         return sha_of([[entry.model_dump(mode="json") for entry in table.values()] for table in tables])
 
@@ -237,6 +260,10 @@ class Knowledge:
             for d in n.demands:
                 legal_values = tables.get(d.dimension) or [v for dim, v in self.terms if dim == d.dimension]
                 need("needs", n.id, f"{d.dimension} value", (d.value, *d.alternatives), legal_values)
+        for h in self.homonyms.values():
+            for r in h.readings:
+                legal_values = tables.get(r.dimension) or [v for dim, v in self.terms if dim == r.dimension]
+                need("homonyms", h.word, f"{r.dimension} value", [r.value], legal_values)
 
     def _walk_up(self, category: str) -> Iterable[str]:
         for _ in range(len(self.categories) + 1):
@@ -248,7 +275,7 @@ class Knowledge:
 
 
 _HERE = Path(__file__).parent
-_FILES = ("categories", "brands", "series", "colors", "materials", "terms", "needs")
+_FILES = ("categories", "brands", "series", "colors", "materials", "terms", "needs", "homonyms")
 
 
 @lru_cache(maxsize=8)
@@ -298,4 +325,5 @@ _KINDS: Mapping[str, tuple[type[_Entry], str]] = {
     "colors": (Color, "name"),
     "materials": (Material, "name"),
     "needs": (Need, "id"),
+    "homonyms": (Homonym, "word"),
 }

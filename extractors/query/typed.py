@@ -1,0 +1,61 @@
+"""Which words stay as they were typed: names are not misspellings, though a table has a word like them.
+
+The scanner corrects only words of five and more letters without digits that are neither known nor everyday English
+(`lore_mm.spelling`). Here the query's own capitals are heard as well. This module knows words, not goods.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from lore_mm.knowledge import Knowledge
+from lore_mm.mentions import Mention, Scanner
+from lore_mm.text import tokens
+
+__all__ = ["corrections", "with_names_as_typed"]
+
+_LOWER_WORD = re.compile(r"(?<![^\W_])[a-z]")
+_MASK = "\x00"
+
+
+def with_names_as_typed(text: str, mentions: list[Mention], scanner: Scanner) -> list[Mention]:
+    """The mentions without corrections of names: what they covered is read again as if the name were not there.
+
+    A word is a name by its capital where other words of the query have none ("Razer mouse"), where it is all there
+    is ("Razer"), or by capitals inside ("McDavid"). Letters beyond ASCII make a word foreign, not
+    misspelt. A misspelling that the tables list for a brand is always read.
+    """
+    masked = text
+    for _ in range(len(mentions) + 1):
+        names = [m for m in mentions if m.correction and _is_name(text, m, scanner.knowledge)]
+        if not names:
+            return mentions
+        for m in names:
+            end = m.start + len(_first_word(m))
+            masked = masked[: m.start] + _MASK * (end - m.start) + masked[end:]
+        mentions = scanner.find(masked)
+    return [m for m in mentions if not m.correction]
+
+
+def corrections(mentions: Sequence[Mention]) -> tuple[tuple[str, str], ...]:
+    """(as typed, as read) of each corrected word, in the order of the query."""
+    return tuple((_first_word(m), m.correction) for m in mentions if m.correction)
+
+
+def _first_word(m: Mention) -> str:
+    """The word that was corrected: the scanner corrects the first of a term."""
+    first = tokens(m.text)[0]
+    return m.text[first.start : first.end]
+
+
+def _is_name(text: str, m: Mention, knowledge: Knowledge) -> bool:
+    word = _first_word(m)
+    if not word.isascii():
+        return True  # foreign rather than misspelt
+    if word.islower() or (m.table == "brand" and word.lower() in knowledge.brands[m.canonical].misspelt):
+        return False
+    inside = word[1:]
+    if not inside.islower() and not inside.isupper():
+        return True
+    return bool(_LOWER_WORD.search(text)) or word == text.strip()
