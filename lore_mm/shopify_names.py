@@ -16,6 +16,8 @@ __all__ = ["TaxonomyNames", "category_names", "name_key"]
 
 _AND = re.compile(r",\s*(?:&\s*)?|\s*&\s*|\s+or\s+|\s+and\s+")
 _LONGEST = 8  # words of a name
+_VERTICALS = 2  # names at the root of the tree ("Vehicles & Parts > Vehicle Parts & Accessories") join much
+_BELONGING = frozenset(("accessory", "part", "care", "supply"))
 
 
 @lru_cache(maxsize=65536)
@@ -53,24 +55,40 @@ class TaxonomyNames:
     def __init__(self, taxonomy: Taxonomy) -> None:
         self.taxonomy = taxonomy
         self._named = category_names(taxonomy)
+        self._ending = _by_last_word(taxonomy)
         self._values: dict[str, Mapping[str, str]] = {}
 
     def category(self, words: str) -> str | None:
         """The id of the category that the words name, or None where none or several equally likely are so called.
 
-        The whole of the words is tried first, then without the first ones: "steel shower caddy" is a shower caddy.
-        Of several the highest in the tree is meant, if it is one. A name that joins several counts only where none is
-        called so alone.
+        The whole of the words is tried first, then without the first ones: "steel shower caddy" is a shower caddy. Of
+        several the highest in the tree is meant, if it is one. A single word counts only where it says enough by
+        itself: xylophone does; filter does not, for names all over the tree end in it.
         """
         key = name_key(words).split()
         for start in range(max(0, len(key) - _LONGEST), len(key)):
             entries = self._named.get(" ".join(key[start:]), ())
-            whole = [theirs for theirs, alone in entries if alone] or [theirs for theirs, _ in entries]
-            if whole:
-                depth = min(theirs.count("-") for theirs in whole)
-                highest = [theirs for theirs in whole if theirs.count("-") == depth]
-                return highest[0] if len(highest) == 1 else None
+            alone = start == len(key) - 1
+            fitting = [theirs for theirs, whole in entries if whole] or [theirs for theirs, _ in entries if not alone]
+            if fitting:
+                depth = min(theirs.count("-") for theirs in fitting)
+                highest = [theirs for theirs in fitting if theirs.count("-") == depth]
+                certain = len(highest) == 1 and (not alone or self._holds_all(highest[0], key[-1]))
+                return highest[0] if certain and self._in_place(highest[0], key) else None
         return None
+
+    def _in_place(self, category: str, key: list[str]) -> bool:
+        """False for parts and accessories of a thing that the words do not name: disinfectant spray for trumpets."""
+        path = [name_key(name) for name in self.taxonomy.categories[category].full_name.split(" > ")[_VERTICALS:-1]]
+        for above in path:
+            things = {word for word in above.split() if word not in _BELONGING}
+            if things != set(above.split()) and things.isdisjoint(key):
+                return False
+        return True
+
+    def _holds_all(self, category: str, word: str) -> bool:
+        """True where every category whose name has the word as a noun is that category or below it."""
+        return all(one == category or one.startswith(f"{category}-") for one in self._ending.get(word, ()))
 
     def values(self, category: str, words: str) -> tuple[tuple[str, str], ...]:
         """The attributes of a category that know the words as a value: (attribute, value as Shopify writes it)."""
@@ -84,3 +102,12 @@ class TaxonomyNames:
             values = self.taxonomy.attributes[attribute].values
             self._values[attribute] = {name_key(value): value for value in values}
         return self._values[attribute]
+
+
+def _by_last_word(taxonomy: Taxonomy) -> dict[str, list[str]]:
+    """The last word of each name, and of each part of a name that joins several → the ids."""
+    found: dict[str, list[str]] = {}
+    for category in taxonomy.categories.values():
+        for word in {name_key(name).split()[-1] for name in _names(category)}:
+            found.setdefault(word, []).append(category.id)
+    return found
