@@ -14,11 +14,13 @@ __all__ = [
     "BatchRows",
     "CalibrationFile",
     "KnowledgeFolder",
+    "KnowledgeFolders",
     "Limit",
     "MaybeBatchRows",
     "ModelOption",
     "NewRun",
     "Prompt",
+    "QueryEngineAddress",
     "RetryFailed",
     "Sample",
     "StoreAddress",
@@ -28,6 +30,9 @@ __all__ = [
 
 StoreAddress = Annotated[str | None, typer.Option("--store", help="The store; the default one unless given.")]
 KnowledgeFolder = Annotated[Path | None, typer.Option("--knowledge", help="A folder of knowledge tables of your own.")]
+KnowledgeFolders = Annotated[
+    list[Path] | None, typer.Option("--knowledge", help="A folder of your own knowledge tables; may be repeated.")
+]
 BatchRows = Annotated[int, typer.Option("--batch-rows", min=1, help="Rows a commit: what a crash can cost.")]
 MaybeBatchRows = Annotated[
     int | None,
@@ -48,6 +53,14 @@ VlmAddress = Annotated[
     typer.Option(
         "--vlm",
         help="Ask this vision-language model for the rest: hf:NAME, vllm:NAME, openai:http://HOST:PORT/v1#MODEL.",
+    ),
+]
+QueryEngineAddress = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="Who reads queries: knowledge, tagger, llm:CHAT (hf:NAME, vllm:NAME, openai:http://HOST:PORT/v1#MODEL),"
+        " or several with commas, the next asked where the one before is not sure.",
     ),
 ]
 Ask = Annotated[str | None, typer.Option("--ask", help="Ask the model for these attributes only, between commas.")]

@@ -1,42 +1,72 @@
-"""The query log read into demands: QUERIES → DEMANDS. `lore understand` reads single queries, this all of them."""
+"""`lore understand-queries`: the query log read into demands, QUERIES → DEMANDS, by an engine or a cascade of them.
+
+A row says which engine read it. It is stale, and read anew, where the query's text has changed or whatever the engine's
+readings depend on: its tables, weights, prompt or settings, which its sha identifies. `lore understand` reads single
+queries, and serves those that are in a store.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
+import typer
 
-from extractors.queries import understand
-from jobs.options import BatchRows, KnowledgeFolder, Limit, NewRun, RetryFailed, Sample, StoreAddress
+from extractors.queries import DEFAULT_ENGINE, QueryEngine, open_engine
+from extractors.query.engine import failed
+from jobs.open_extractors import model_options
+from jobs.options import (
+    KnowledgeFolders,
+    Limit,
+    ModelOption,
+    NewRun,
+    QueryEngineAddress,
+    RetryFailed,
+    Sample,
+    StoreAddress,
+)
 from jobs.plan import Counts
 from jobs.spine import run_job
+from lore_mm import __version__
 from lore_mm.config import default_store
-from lore_mm.console import command_app, run
-from lore_mm.errors import StoreError
+from lore_mm.console import command_app, run, say
+from lore_mm.errors import ModelError, StoreError
 from lore_mm.fingerprint import sha_of
-from lore_mm.knowledge import Knowledge, load_knowledge
-from lore_mm.rows import demands_table
+from lore_mm.knowledge import load_knowledge
+from lore_mm.models.chat import NO_USAGE, Usage
+from lore_mm.rows import understanding_to_row
+from lore_mm.tables import DEMANDS
 from lore_mm.types import Provenance, Query, Understanding
 from stores.features import FeatureStore, open_store
 
 __all__ = ["UnderstandQueries", "main", "understand_queries"]
 
+# Queries a commit, which is what a crash can cost, by the slowest engine asked: a fraction of a second of the tables,
+# seconds of the tagger; commits of few rows make many files, which every reader pays for.
+BATCH_ROWS = {"knowledge": 4096, "tagger": 1024, "llm": 256}
+# Micro-batches at once where a model is asked: the next one's requests are in its queue while the last of one end.
+IN_FLIGHT = 4
+
 
 class UnderstandQueries:
-    """The knowledge tables over micro-batches of queries (see `jobs.work.Work`)."""
+    """A query engine over micro-batches of queries (see `jobs.work.Work`)."""
 
     job, table = "understand_queries", "demands"
     reads: tuple[str, ...] = ("queries",)
     key: tuple[str, ...] = ("query_id",)
     verdict: Mapping[str, str] = {}
 
-    def __init__(self, store: FeatureStore, knowledge: Knowledge) -> None:
-        self.store = store
-        self.knowledge = knowledge
-        self.settings: Mapping[str, Any] = {"knowledge": knowledge.sha}
-        self.settings_sha = sha_of(self.settings)
+    def __init__(self, store: FeatureStore, engine: QueryEngine) -> None:
+        self.store, self.engine = store, engine
+        self.settings: Mapping[str, Any] = {"engine": engine.name, "engine_sha": engine.sha}
+        self.settings_sha = engine.sha
+        self.read_by: Counter[str] = Counter()  # queries that were understood, by the engine that read them
+        self.settled_for_less = 0  # of those: where a later engine of a cascade failed, and the reading before stands
+        self._counting = threading.Lock()
 
     def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
         """The newest row of each query."""
@@ -54,46 +84,112 @@ class UnderstandQueries:
 
     def process(self, rows: pa.Table, loaded: list[Any]) -> pa.Table:
         """Rows of DEMANDS, one a query."""
-        found = understand(
-            [Query(row["query_id"], row["query"], row["frequency"]) for row in rows.to_pylist()], self.knowledge
-        )
-        return demands_table(found, Provenance(maker="understand"))
+        queries = [Query(row["query_id"], row["query"], row["frequency"]) for row in rows.to_pylist()]
+        found = self.engine.understand(queries)
+        with self._counting:
+            self.read_by.update(one.engine for one in found if one.status == "ok")
+            self.settled_for_less += sum(one.status == "ok" and one.error is not None for one in found)
+        return _table(found)
 
     def failed(self, rows: pa.Table, error: str) -> pa.Table:
         """Queries that could not be understood, with the reason."""
-        found = [
-            Understanding(Query(row["query_id"], row["query"]), row["query"], status="failed", error=error)
-            for row in rows.to_pylist()
-        ]
-        return demands_table(found, Provenance(maker="understand"))
+        queries = (Query(row["query_id"], row["query"]) for row in rows.to_pylist())
+        return _table([failed(query, error, self.engine.name) for query in queries])
+
+    def note(self) -> str:
+        """A few words on what a model was asked."""
+        used = _usage(self.engine)
+        return f"{used.calls:,} calls · {used.prompt_tokens + used.completion_tokens:,} tokens"
+
+    def line(self) -> str:
+        """One sentence at the end of a job: who read how many queries, and what that cost where a model was asked."""
+        who = ", ".join(f"{name} {n:,}" for name, n in self.read_by.most_common())
+        used = _usage(self.engine)
+        spent = f"{used.calls:,} calls, {used.prompt_tokens:,} tokens of prompts, {used.completion_tokens:,} of replies"
+        less = f"; in {self.settled_for_less:,} of them a later engine failed" if self.settled_for_less else ""
+        return f"read by {who or 'none'}{less}" + (f"; {spent}" if used.calls else "")
+
+
+def _table(found: Sequence[Understanding]) -> pa.Table:
+    rows = [understanding_to_row(one, Provenance(maker=f"{one.engine} {__version__}")) for one in found]
+    return pa.Table.from_pylist(rows, schema=DEMANDS)
+
+
+def _usage(engine: QueryEngine) -> Usage:
+    """What the models of an engine, or of the engines of a cascade, were asked so far."""
+    parts = getattr(engine, "engines", (engine,))
+    return sum((getattr(part, "usage", NO_USAGE) for part in parts), NO_USAGE)
+
+
+def _slowest(address: str) -> str:
+    """The kind of engine that sets the pace of an address."""
+    kinds = {part.strip().partition(":")[0] for part in address.split(",")}
+    return next((kind for kind in ("llm", "tagger") if kind in kinds), "knowledge")
 
 
 def understand_queries(
     store: FeatureStore,
     *,
+    engine: str | QueryEngine = DEFAULT_ENGINE,
+    options: Mapping[str, Any] | None = None,
     knowledge: Sequence[Path] = (),
-    batch_rows: int = 1024,
+    batch_rows: int | None = None,
     limit: int | None = None,
     sample: int | None = None,
     retry_failed: bool = False,
     new_run: bool = False,
 ) -> Counts:
-    """Understand a store's queries; see `jobs.spine.run_job` for what is skipped and resumed."""
-    return run_job(
-        store,
-        UnderstandQueries(store, load_knowledge(tuple(knowledge))),
-        batch_rows=batch_rows,
-        limit=limit,
-        sample=sample,
-        retry_failed=retry_failed,
-        new_run=new_run,
+    """Understand a store's queries; see `jobs.spine.run_job` for what is skipped and resumed.
+
+    `engine` is an address of `extractors.queries.open_engine`, with `options` for its chat model, and closed at the
+    end; or an engine that is open, and stays so. `knowledge` are folders of the user's own tables, laid over the
+    shipped ones. `batch_rows`: as `BATCH_ROWS` has it unless given.
+
+    Raises:
+        InputError, MissingExtraError: the engine cannot be opened.
+        ModelError: its model is dead; what was committed stays, and the same call goes on behind it.
+    """
+    own = isinstance(engine, str)
+    used = (
+        open_engine(engine, load_knowledge(tuple(knowledge)), **(options or {})) if isinstance(engine, str) else engine
     )
+    pace = _slowest(used.name)
+    work = UnderstandQueries(store, used)
+    try:
+        counts = run_job(
+            store,
+            work,
+            batch_rows=batch_rows or BATCH_ROWS[pace],
+            limit=limit,
+            sample=sample,
+            retry_failed=retry_failed,
+            new_run=new_run,
+            in_flight=IN_FLIGHT if pace == "llm" else 1,
+            note=work.note if pace == "llm" else None,
+        )
+    except ModelError as error:
+        raise ModelError(f"{error}; what was done is kept: the same command goes on behind it") from error
+    finally:
+        if own:
+            used.close()
+    if counts.n_ok + counts.n_failed:
+        say(f"{work.job}: {work.line()}")
+    return counts
 
 
 def main(
     store: StoreAddress = None,
-    knowledge: KnowledgeFolder = None,
-    batch_rows: BatchRows = 1024,
+    engine: QueryEngineAddress = DEFAULT_ENGINE,
+    model_option: ModelOption = None,
+    knowledge: KnowledgeFolders = None,
+    batch_rows: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-rows",
+            min=1,
+            help="Queries a commit: what a crash can cost. 4096, with the tagger 1024, with a model 256.",
+        ),
+    ] = None,
     limit: Limit = None,
     sample: Sample = None,
     retry_failed: RetryFailed = False,
@@ -101,13 +197,18 @@ def main(
 ) -> None:
     """Read the queries of a store's log into demands.
 
-    Unchanged queries are skipped; interrupted, the same command goes on where it stopped.
+    Unchanged queries are skipped; interrupted, the same command goes on where it stopped. Another engine, or other
+    tables, weights or prompts of the same, make all rows stale. Try --sample first.
 
-    Example: python -m jobs.understand_queries --store .lore/store
+    Example: lore understand-queries --engine knowledge,tagger
+
+    Example: lore understand-queries --engine knowledge,llm:openai:http://localhost:8000/v1#MODEL --sample 100
     """
     understand_queries(
         open_store(store or default_store()),
-        knowledge=[knowledge] if knowledge else [],
+        engine=engine,
+        options=model_options(model_option or ()),
+        knowledge=knowledge or (),
         batch_rows=batch_rows,
         limit=limit,
         sample=sample,
