@@ -246,7 +246,8 @@ def test_the_readmes_counts_are_what_its_command_prints():
 
 
 def test_the_examples_of_the_conventions_stand_in_the_queries(rows):
-    conventions = (FOLDER / "README.md").read_text(encoding="utf-8").split("## Conventions")[1].split("## How many")[0]
+    readme = " ".join((FOLDER / "README.md").read_text(encoding="utf-8").split())
+    conventions = readme.split("## Conventions")[1].split("## How many")[0]
     said = {row["query"] for row in rows}
     keys = KEYS | DEMAND_KEYS | set(load_dimensions())
     quoted = {words.removeprefix("for ") for words in re.findall(r"`([^`]+)`", conventions)} - keys
