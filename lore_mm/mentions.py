@@ -7,14 +7,14 @@ which other readings its words have. Which reading holds in context is for the p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
 from lore_mm.knowledge import Knowledge
 from lore_mm.spelling import Near, common_words
-from lore_mm.text import Token, singular, tokens
+from lore_mm.text import Token, plurals, singular, tokens
 
 __all__ = ["Mention", "Reading", "Scanner", "scanner_for"]
 
@@ -55,19 +55,46 @@ class Mention:
 # Readings of one term are ranked by table: what is rarer in the language is likelier to be meant.
 _RANK = {"need": 0, "series": 1, "category": 2, "color": 3, "brand": 4, "material": 5, "term": 6}
 _CONFIDENCE: dict[Via, float] = {"exact": 1.0, "inflected": 0.98, "misspelt": 0.75}
+_VIA: tuple[Via, Via] = ("exact", "inflected")
 _LONGEST_TERM = 8  # tokens looked at after a corrected word
 _LONGEST_WORD = 40  # letters; what is longer is no misspelling
 _JOINED = 0.9  # "sun glasses" for sunglasses
+_SHORTEST_JOINED = 6  # letters; what is joined is longer, for "a car" is no acar
+_WORDS_KEPT = 1 << 16
 _BREAK = re.compile(r"[,;:!?|()\[\]{}\n\"“”•·]|[.]\s")
 
 
 class _Node:
-    __slots__ = ("edges", "phrase", "readings")
+    """One word of some term and what may follow it.
+
+    `edges` are the next words as the tables have them, `forms` the same words as texts have them, so that a walk asks
+    once a word: the word or its plural → the nodes it leads to, and for each whether it is inflected.
+    """
+
+    __slots__ = ("edges", "forms", "readings")
 
     def __init__(self) -> None:
         self.edges: dict[str, _Node] = {}
+        self.forms: dict[str, Nodes] = {}
         self.readings: tuple[Reading, ...] = ()
-        self.phrase = ""
+
+    def fold_edges(self) -> None:
+        """Fill `forms`, here and below, once all edges stand."""
+        for word in [form for edge in self.edges for form in (edge, *plurals(edge))]:
+            self.forms[word] = self._reached_by(word)
+        for node in self.edges.values():
+            node.fold_edges()
+
+    def below(self, word: str) -> Nodes:
+        """The nodes that a word of a text leads to."""
+        return self._reached_by(word) if "'" in word else self.forms.get(word, ())
+
+    def _reached_by(self, word: str) -> Nodes:
+        forms = enumerate(_forms(word))
+        return tuple((self.edges[form], n > 0) for n, form in forms if form in self.edges)
+
+
+Nodes = tuple[tuple[_Node, bool], ...]
 
 
 class Scanner:
@@ -79,40 +106,38 @@ class Scanner:
         self._words: set[str] = set()
         for term, reading in _terms(knowledge):
             self._add(term, reading)
+        self._root.fold_edges()
+        self._closed = {
+            word: nodes[0][0].readings for word, nodes in self._root.forms.items() if len(word) > _SHORTEST_JOINED
+        }
         self._common = common_words()
         self._misspelt = {w: m for b in knowledge.brands.values() for w, m in _misspellings(b.name, b.misspelt)}
         # Only words that are a term by themselves are corrected to: "world" inside a longer term draws in too much.
         single = {w: node for w, node in self._root.edges.items() if w.isascii() and w.isalpha() and node.readings}
         self._near = Near(w for w, node in single.items() if node.readings[0].table != "need")
+        # The same words come again and again: each is spelt out once.
+        self._right = lru_cache(maxsize=_WORDS_KEPT)(self._corrected)
 
     def knows(self, word: str) -> bool:
         """True for a word that is part of some term, or its plural, or is everyday English."""
-        return (
-            word in self._words
-            or word in self._common
-            or singular(word) in self._words
-            or singular(word) in self._common
-        )
+        return any(w in self._words or w in self._common for w in (word, singular(word)))
 
-    def find(self, text: str, correct: bool = True) -> list[Mention]:
-        """All mentions, leftmost longest first, without overlaps; `correct=False` leaves misspellings alone."""
-        found = tokens(text)
+    def find(self, text: str, correct: bool = True, words: Sequence[Token] | None = None) -> list[Mention]:
+        """All mentions, leftmost longest first, without overlaps; `correct=False` leaves misspellings alone.
+
+        `words` are the text's tokens, where they are at hand.
+        """
+        found = tokens(text) if words is None else words
         mentions: list[Mention] = []
         i = 0
         while i < len(found):
-            token = found[i].text
-            first = self._root.edges
-            mention = None
-            if token in first or singular(token) in first or "'" in token:
-                mention, used = self._longest(text, found, i)
-            if mention is None:
-                mention, used = self._loose(text, found, i, correct)
-            if mention is None:
+            read = self._longest(text, found, i) or self._loose(text, found, i, correct)
+            if read is None:
                 i += 1
             else:
-                mentions.append(mention)
-                i += used
-        return _negate(text, found, mentions) if mentions and _CUES.search(text) else mentions
+                mentions.append(read[0])
+                i += read[1]
+        return _negate(text, found, mentions) if mentions and _denies(text, found) else mentions
 
     def negated(self, text: str) -> list[tuple[int, int]]:
         """The spans of what the text says is not so ("without a hood"); quick where it denies nothing."""
@@ -128,59 +153,53 @@ class Scanner:
                 node = node.edges.setdefault(word, _Node())
             if reading not in node.readings:
                 node.readings = tuple(sorted((*node.readings, reading), key=lambda r: _RANK[r.table]))
-                node.phrase = " ".join(words)
 
-    def _longest(self, text: str, found: list[Token], i: int) -> tuple[Mention | None, int]:
-        best: tuple[int, bool, _Node] | None = None
-        stack: list[tuple[_Node, int, bool]] = [(self._root, i, False)]
+    def _longest(self, text: str, found: Sequence[Token], i: int) -> tuple[Mention, int] | None:
+        """The longest term that begins with token i, and how many tokens it has."""
+        stack = [(node, i + 1, inflected) for node, inflected in self._root.below(found[i].text)]
+        best: tuple[_Node, int, bool] | None = None
         while stack:
             node, at, inflected = stack.pop()
-            if node.readings and (best is None or (at, not inflected) > (best[0], not best[1])):
-                best = (at, inflected, node)
-            if at >= len(found) or (at > i and _parted(text, found[at - 1], found[at])):
-                continue
-            word = found[at].text
-            for n, form in enumerate(_forms(word)):
-                below = node.edges.get(form)
-                if below is not None:
-                    stack.append((below, at + 1, inflected or n > 0))
+            if node.readings and (best is None or (at, not inflected) > (best[1], not best[2])):
+                best = node, at, inflected
+            if node.edges and at < len(found) and not _parted(text, found[at - 1], found[at]):
+                stack.extend((below, at + 1, inflected or changed) for below, changed in node.below(found[at].text))
         if best is None:
-            return None, 0
-        at, inflected, node = best
-        via: Via = "inflected" if inflected else "exact"
-        return _mention(text, found[i].start, found[at - 1].end, node.readings, via, _CONFIDENCE[via]), at - i
+            return None
+        node, at, inflected = best
+        return _mention(text, found[i].start, found[at - 1].end, node.readings, _VIA[inflected]), at - i
 
-    def _loose(self, text: str, found: list[Token], i: int, correct: bool) -> tuple[Mention | None, int]:
+    def _loose(self, text: str, found: Sequence[Token], i: int, correct: bool) -> tuple[Mention, int] | None:
         """Two words written apart that are one term, or one word misspelt."""
         token = found[i]
-        word = token.text
-        if i + 1 < len(found) and found[i + 1].start == token.end + 1 and len(word) > 2:
-            joined = word + found[i + 1].text
-            node = self._root.edges.get(joined) or self._root.edges.get(singular(joined))
-            if (
-                node
-                and node.readings
-                and len(joined) > 6
-                and not text[token.end].isalnum()
-                and not _parted(text, token, found[i + 1])
-            ):
-                return _mention(text, token.start, found[i + 1].end, node.readings, "inflected", _JOINED), 2
-        if not correct or not 5 <= len(word) <= _LONGEST_WORD or not word.isascii() or not word.isalpha():
-            return None, 0
-        right = self._misspelt.get(word) or (None if self.knows(word) else self._near.find(word))
+        after = found[i + 1] if i + 1 < len(found) else None
+        if after is not None and after.start == token.end + 1 and len(token.text) > 2:
+            readings = self._closed.get(token.text + after.text)
+            if readings and not text[token.end].isalnum() and not _parted(text, token, after):
+                return _mention(text, token.start, after.end, readings, "inflected", _JOINED), 2
+        right = self._right(token.text) if correct else None
         if right is None:
-            return None, 0
-        fixed = [token._replace(text=right), *found[i + 1 : i + _LONGEST_TERM]]
-        mention, used = self._longest(text, fixed, 0)
-        if mention is None:
-            return None, 0
+            return None
+        read = self._longest(text, [token._replace(text=right), *found[i + 1 : i + _LONGEST_TERM]], 0)
+        if read is None:
+            return None
+        mention, used = read
         return replace(mention, via="misspelt", confidence=_CONFIDENCE["misspelt"], correction=right), used
 
+    def _corrected(self, word: str) -> str | None:
+        """What a word that no term begins with was meant to be, if it is misspelt."""
+        if not 5 <= len(word) <= _LONGEST_WORD or not word.isascii() or not word.isalpha():
+            return None
+        return self._misspelt.get(word) or (None if self.knows(word) else self._near.find(word))
 
-def _mention(text: str, start: int, end: int, readings: tuple[Reading, ...], via: Via, confidence: float) -> Mention:
+
+def _mention(
+    text: str, start: int, end: int, readings: tuple[Reading, ...], via: Via, confidence: float | None = None
+) -> Mention:
     first = readings[0]
+    sure = _CONFIDENCE[via] if confidence is None else confidence
     return Mention(
-        first.dimension, first.canonical, text[start:end], start, end, via, confidence, False, first.table, readings[1:]
+        first.dimension, first.canonical, text[start:end], start, end, via, sure, False, first.table, readings[1:]
     )
 
 
@@ -255,11 +274,11 @@ def _misspellings(name: str, misspelt: Iterable[str]) -> Iterator[tuple[str, str
             yield wrong.lower(), right[0].text
 
 
-_CUES = re.compile(
-    r"\b(?:without|w/o|no|not|non|never|excluding|except|exclude|minus|free|isn't|doesn't|aren't|don't|none|avoid|lacks?|"
-    r"separately|excluded|sans)\b",
-    re.IGNORECASE,
+_CUE_WORDS = frozenset(
+    "without w no not non never excluding except exclude minus free none avoid lack lacks separately excluded "
+    "sans".split()
 )
+_CUES = re.compile(rf"\b(?:w/o|isn't|doesn't|aren't|don't|{'|'.join(sorted(_CUE_WORDS - {'w'}))})\b", re.IGNORECASE)
 _BEFORE = frozenset("without no not non excluding except exclude minus never avoid lack lacks sans".split())
 _JOINING = frozenset(("or", "and", "nor", "any", "a", "an", "the", "of", "with", "made", "from", "visible"))
 _SKIPPED = frozenset(
@@ -289,7 +308,13 @@ _NAMING = frozenset(
 )
 
 
-def _negate(text: str, found: list[Token], mentions: list[Mention]) -> list[Mention]:
+def _denies(text: str, found: Sequence[Token]) -> bool:
+    """True where a text has a word of negation. Most have none, which their tokens tell sooner than the pattern."""
+    plain = text.isascii() and "'" not in text
+    return not (plain and _CUE_WORDS.isdisjoint([w.text for w in found])) and _CUES.search(text) is not None
+
+
+def _negate(text: str, found: Sequence[Token], mentions: list[Mention]) -> list[Mention]:
     """Mark mentions in the scope of a negation.
 
     A cue reaches over articles to the next mention and on through "or", "and", "nor"; through neighbours of the
@@ -311,7 +336,9 @@ def _negate(text: str, found: list[Token], mentions: list[Mention]) -> list[Ment
     return [replace(m, negated=True) if n in negated else m for n, m in enumerate(mentions)]
 
 
-def _scope(text: str, found: list[Token], cue: int, starts: dict[int, int], mentions: list[Mention]) -> Iterator[int]:
+def _scope(
+    text: str, found: Sequence[Token], cue: int, starts: dict[int, int], mentions: list[Mention]
+) -> Iterator[int]:
     last: Mention | None = None
     linked = True  # a joining word, or nothing yet, since the last mention
     i = cue + (2 if found[cue].text == "w" else 1)

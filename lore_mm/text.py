@@ -7,7 +7,7 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["Token", "fold", "normalize", "singular", "tokens"]
+__all__ = ["Token", "fold", "normalize", "plurals", "singular", "tokens"]
 
 
 class Token(NamedTuple):
@@ -58,12 +58,24 @@ def tokens(text: str) -> list[Token]:
     "T-shirt 2.5m" gives t, shirt, 2.5m as folded texts; spans always index the text as given.
     """
     if text.isascii():
-        return [Token(m.group().lower(), m.start(), m.end()) for m in _ASCII.finditer(text)]
+        return _ascii_tokens(text.lower())
     return [Token(fold(m.group()), m.start(), m.end()) for m in _unicode_pattern().finditer(text)]
+
+
+def _ascii_tokens(text: str) -> list[Token]:
+    found: list[Token] = []
+    end = 0
+    for word in _ASCII.findall(text):  # quicker than a match object a word; each is the next such string
+        start = text.index(word, end)
+        end = start + len(word)
+        found.append(Token(word, start, end))
+    return found
 
 
 def normalize(text: str) -> str:
     """NFKC, control and invisible characters to spaces, runs of white space to one space, ends trimmed."""
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())
     text = _CONTROL.sub(" ", text)
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
@@ -119,3 +131,10 @@ def singular(word: str) -> str:
     if word.endswith(("sses", "shes", "ches", "xes", "zzes")):
         return word[:-2]
     return word[:-1]
+
+
+def plurals(word: str) -> list[str]:
+    """Every other form that `singular` reads as this word: knife → knives, knifes. For tables built once."""
+    irregular = [plural for plural, one in _IRREGULAR.items() if one == word]
+    forms = dict.fromkeys((*irregular, word + "s", word + "es", word[:-1] + "ies"))
+    return [form for form in forms if form != word and singular(form) == word]
