@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "understand-queries": ("jobs.understand_queries:main", "Read a store's whole query log into demands."),
     "judge": ("relevance.judge:main", "Judge how relevant items are to queries, and say why."),
     "query": ("stores.query:main", "Fetch features by id, SQL, text or picture."),
-    "online": ("jobs.build_online:main", "Put a snapshot where items and understood queries are found in microseconds."),
+    "online": ("jobs.build_online:main", "Put a snapshot where items and queries are found in microseconds."),
     "serve-model": ("lore_mm.models.vllm_serve:app", "Serve a model by the OpenAI-compatible API, with vLLM."),
     "evaluate": ("jobs.evaluate:app", "Measure a judge or extractors against labels, beside baselines."),
     "calibrate": ("jobs.fit_thresholds:main", "Fit which fields a model need not be asked for, on labelled items."),
