@@ -9,6 +9,7 @@ This module knows the engines' protocol and no engine.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -78,6 +79,7 @@ class Cascade:
         self.name = ",".join(names)
         self.sha = sha_of(["cascade", _VERSION, threshold, [[engine.name, engine.sha] for engine in engines]])
         self.asked: Counter[str] = Counter(dict.fromkeys(names, 0))
+        self._counting = threading.Lock()  # several threads may ask at once
 
     def understand(self, queries: Sequence[Query]) -> list[Understanding]:
         """One understanding a query, in the same order; `engine` says which engine read it.
@@ -92,7 +94,8 @@ class Cascade:
         for engine in self.engines:
             if not left:
                 break
-            self.asked[engine.name] += len(left)
+            with self._counting:
+                self.asked[engine.name] += len(left)
             for i, reading in zip(left, _asked(engine, [queries[i] for i in left]), strict=True):
                 found[i] = _better(found[i], reading, engine.name)
             left = [i for i in left if self._goes_on(found[i])]

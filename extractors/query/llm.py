@@ -10,6 +10,7 @@ This module knows no backend: see `open_llm`. How a reply becomes demands is for
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,7 +91,7 @@ class LlmEngine:
         settings = [_VERSION, most, max_tokens, seed, self._tables.sha if self._tables else None]
         shas = [chat.sha, self.prompt.sha, sha_of(reply_schema()), knowledge.sha]
         self.sha = sha_of(["llm", settings, shas])
-        self.usage = NO_USAGE
+        self.usage, self._counting = NO_USAGE, threading.Lock()
         self._shared = {
             "dimensions": [{"name": name, "text": one.ask} for name, one in load_dimensions().items()],
             "hard_types": [{"name": name, "text": text} for name, text in load_hard_types().items()],
@@ -164,9 +165,10 @@ class LlmEngine:
         if len(replies) != len(asks):
             fault = f"{self.chat.name} gave {len(replies)} replies for {len(asks)} requests"
             replies = [ChatReply(finish="error", error=fault) for _ in asks]
+        with self._counting:  # several threads may ask at once
+            self.usage = sum((reply.usage for reply in replies), self.usage)
         again: list[_Ask] = []
         for ask, reply in zip(asks, replies, strict=True):
-            self.usage += reply.usage
             found[ask.place] = self._read(ask, reply)
             if found[ask.place].status != "ok" and reply.text:  # it spoke; a request that was refused will be again
                 again.append(ask)

@@ -7,34 +7,36 @@ from the words (`lore_mm.values`), since small models cannot convert. It knows n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from extractors.context import Phrase
-from extractors.query.demands import from_price, from_quantities
+from extractors.query.demands import from_offer, from_price, from_quantities
+from extractors.query.offers import find_offers, year_ranges
 from lore_mm.knowledge import Knowledge
 from lore_mm.types import Demand, Operator
-from lore_mm.values import Quantity, find_prices, find_quantities, format_number
+from lore_mm.values import find_prices, find_quantities, format_number
 
 __all__ = ["Measures"]
 
 _UNREAD = 0.5  # share of confidence left to a number that does not stand in its words
 _SHARED = ("color", "material")  # "80% cotton"
+_OFFERED = ("special", "price", "bundle")  # "2 for 1"
 _COUNTED = ("spec", "bundle", "year", "audience", "price")
 _DENIED = re.compile(r"\s*(?:not|no)\b", re.IGNORECASE)
 _TURNED: Mapping[Operator, Operator] = {"at_most": "at_least", "at_least": "at_most"}
 
 
 class Measures:
-    """The quantities and prices of one query; `category` is the kind of thing it asks for, where known."""
+    """The quantities, prices and offers of one query; `category` is the kind of thing it asks for, where known."""
 
     def __init__(self, text: str, category: str | None, knowledge: Knowledge) -> None:
         self.text, self.category, self.knowledge = text, category, knowledge
-        self._prices = find_prices(text)
-        self._quantities = [
-            q for q in find_quantities(text) if not any(q.start < p.end and p.start < q.end for p in self._prices)
-        ]
+        self._offers = find_offers(text)
+        self._prices = [p for p in find_prices(text) if not _over(p, self._offers)]
+        found = (*find_quantities(text), *year_ranges(text))
+        self._quantities = [q for q in found if not _over(q, (*self._prices, *self._offers))]
 
     def measured(self, d: Demand, said: Mapping[str, Any] | None) -> Iterator[Demand]:
         """The demand with the numbers of its words, once for each; as it is where it is about none.
@@ -42,29 +44,46 @@ class Measures:
         `said` is the model's own measure. Where the words hold no number that can be read, it is believed: wholly where
         its digits stand in the words, else half ("a dozen", "fifty").
         """
-        if d.start is None or d.end is None or not (said or d.dimension in _COUNTED):
+        if d.start is None or d.end is None or d.dimension not in (*_COUNTED, *_SHARED, *_OFFERED):
             yield d
             return
-        start, end = d.start, d.end
-        quantities = [q for q in self._quantities if q.start < end and start < q.end]
-        prices = [p for p in self._prices if p.start < end and start < p.end]
-        if d.dimension in _SHARED:
-            shares = [q for q in quantities if q.kind == "share"]
-            yield replace(d, op="share", number=shares[0].number / 100, unit="share") if shares else d
+        here = (d,)
+        offers = [o for o in self._offers if _over(o, here)]
+        prices = [p for p in self._prices if _over(p, here)]
+        if offers and d.dimension in _OFFERED:
+            yield replace(from_offer(offers[0], self.text), confidence=d.confidence)
+        elif d.dimension in _SHARED:
+            yield self._shared(d, said)
         elif d.dimension == "price" and prices:
             yield from (self._bounded(_kept(from_price(p, self.text), d), said) for p in prices)
-        elif d.dimension in _COUNTED and (made := self._counted(quantities)):
-            for one in made:
-                one = _kept(one, d) if len(made) > 1 else replace(_kept(one, d), value=d.value, start=start, end=end)
-                yield self._bounded(one, said)
+        elif d.dimension in _COUNTED and (made := self._counted(d)):
+            yield from (self._bounded(one, said) for one in made)
         elif said and d.dimension in _COUNTED:
             yield self._believed(d, said)
         else:
             yield d
 
-    def _counted(self, quantities: list[Quantity]) -> list[Demand]:
+    def _shared(self, d: Demand, said: Mapping[str, Any] | None) -> Demand:
+        """A material or colour with the share that stands in its words, or that the model read beside them."""
+        shares = [q for q in self._quantities if q.kind == "share"]
+        meant = [q for q in shares if _over(q, (d,)) or (said and q.number in (said["number"], 100 * said["number"]))]
+        if not meant or d.polarity < 0:
+            return d
+        op: Operator = said["op"] if said and said["op"] in _TURNED else "share"
+        start, end = _both(meant[0], d)
+        return replace(
+            d, value=self.text[start:end], op=op, number=meant[0].number / 100, unit="share", start=start, end=end
+        )
+
+    def _counted(self, d: Demand) -> list[Demand]:
+        """The quantities among the words; one takes the model's words along, several stand each for itself."""
+        quantities = [q for q in self._quantities if _over(q, (d,))]
         phrase = Phrase((), None, self.category)
-        return list(from_quantities(quantities, phrase, self.knowledge))
+        made = [_kept(one, d) for one in from_quantities(quantities, phrase, self.knowledge, self.text)]
+        if len(made) == 1:
+            start, end = _both(made[0], d)
+            return [replace(made[0], value=self.text[start:end], start=start, end=end)]
+        return made
 
     def _bounded(self, d: Demand, said: Mapping[str, Any] | None) -> Demand:
         """The bound that the model read, where the number's own words say none; turned where it is denied."""
@@ -96,3 +115,12 @@ class Measures:
 def _kept(made: Demand, d: Demand) -> Demand:
     """A demand of the tables' readers with what the model says of its force and how sure it is."""
     return replace(made, polarity=d.polarity, strictness=d.strictness, role=d.role, confidence=d.confidence)
+
+
+def _over(one: Any, spans: Iterable[Any]) -> bool:
+    """True where it shares a character with one of the spans (whatever has a start and an end)."""
+    return any(one.start < span.end and span.start < one.end for span in spans)
+
+
+def _both(one: Any, other: Any) -> tuple[int, int]:
+    return min(one.start, other.start), max(one.end, other.end)

@@ -17,11 +17,15 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any
 
+from extractors.context import Phrase
 from extractors.query.demands import is_soft
 from extractors.query.engine import readable
+from extractors.query.implied import excluded_kinds, with_implied
 from extractors.query.links import linker_for
 from extractors.query.llm_measure import Measures
-from extractors.query.llm_schema import HEADS, LISTS, reply_schema
+from extractors.query.llm_schema import LISTS, reply_schema
+from extractors.query.readings import confidence, referent
+from extractors.query.unknown import HEAD_ORDER
 from extractors.query.words import Places
 from extractors.vlm_read import Reply, ReplyError, parse_reply
 from lore_mm.knowledge import Knowledge
@@ -61,8 +65,10 @@ def read_reply(
     demands = reader.demands()
     if not demands:
         raise ReplyError("the model found no demand in the query")
-    corrections = reader.corrections()
-    linked = linker_for(knowledge).link(demands)
+    demands = with_implied(demands, Phrase(()), knowledge)  # a series its brand and kind, as in every engine
+    demands += list(excluded_kinds(demands, scanner_for(knowledge), knowledge))
+    corrections, linked = reader.corrections(), linker_for(knowledge).link(demands)
+    readings = reader.readings(linked)
     return Understanding(
         query=query,
         normalized=_corrected(readable(query)[0], corrections),
@@ -70,8 +76,8 @@ def read_reply(
         corrections=corrections,
         hard_type=_consistent(str(said["hard_type"]), linked),
         referent=reader.referent(linked),
-        readings=reader.readings(linked),
-        confidence=min(d.confidence for d in linked),
+        readings=readings,
+        confidence=confidence(linked, readings),
         engine=engine,
     )
 
@@ -122,15 +128,13 @@ class _Reader:
         return tuple(found)
 
     def referent(self, demands: Sequence[Demand]) -> Referent | None:
-        """The tables' word on the kind of thing, where they know it, else the model's."""
-        head = next((d for d in demands if d.role == "head"), None)
-        if head is None:
-            return None
-        kind = self.knowledge.categories.get(head.canonical or "") if head.dimension == "category" else None
-        if kind is not None:
-            return "generic" if kind.generic else "precise"
-        said: Referent = (self.said["head"] or {}).get("referent", "precise")
-        return said
+        """The tables' word, but the model's for a kind of thing that no table knows."""
+        head = demands[0] if demands[0].role == "head" else None
+        said = self.said["head"]
+        if said and head and head.dimension == "category" and head.canonical is None and not head.latent:
+            told: Referent = said["referent"]
+            return told
+        return referent(head, self.knowledge)
 
     def readings(self, demands: Sequence[Demand]) -> tuple[OtherReading, ...]:
         """Other things that words of the query can mean, as far as the tables know them; no demand again."""
@@ -251,7 +255,7 @@ def _once(demands: Sequence[Demand]) -> list[Demand]:
 def _with_head(demands: list[Demand]) -> list[Demand]:
     """The head first and only one; where the model named none, what the order of dimensions makes it."""
     head = next((d for d in demands if d.role == "head"), None)
-    for dimension in HEADS if head is None else ():
+    for dimension in HEAD_ORDER if head is None else ():
         fitting = [d for d in demands if d.dimension == dimension and d.polarity > 0]
         head = min(fitting, key=lambda d: (d.canonical is None, d.latent), default=None)
         if head is not None:

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from extractors.query.unknown import HEAD_ORDER
 from lore_mm.schema import load_dimensions, load_hard_types
 
-__all__ = ["HEADS", "LISTS", "reply_schema"]
+__all__ = ["LISTS", "reply_schema"]
 
-HEADS = ("category", "model", "brand", "ip", "store")  # dimensions that can name the thing itself
 LISTS = {"corrections": 4, "demands": 10, "implied": 4, "readings": 3}  # most items of each list
 
 _LARGEST = 999_999_999
@@ -37,7 +37,7 @@ def reply_schema() -> Mapping[str, Any]:
     cited = {"type": "array", "items": _text("id"), "maxItems": _MOST_CITED}
     canonical = _or_null(_text("canonical"))
     head = _object(
-        dimension={"enum": list(HEADS)},
+        dimension={"enum": list(HEAD_ORDER)},
         words=_text("words"),
         canonical=canonical,
         referent={"enum": ["precise", "generic"]},

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from extractors.query.demands import entry
 from extractors.query.needs import need_by_words
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, Reading, scanner_for
@@ -27,11 +28,6 @@ _LINE = 160  # characters of an entry
 _FEW = 4  # names listed of each relation
 _SHARING = 3  # entries that share an unknown word
 _SHORTEST = 4  # letters of an unknown word that is looked up
-
-_FOLDERS = {
-    "need": "needs", "series": "series", "brand": "brands", "category": "categories", "color": "colors",
-    "material": "materials",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +58,7 @@ def top_of_the_tree(text: str, knowledge: Knowledge) -> tuple[str, ...]:
 
 def entry_of(reading: Reading, knowledge: Knowledge) -> Entry:
     """The entry that a reading names, with its line."""
-    folder = _FOLDERS.get(reading.table)
-    name = f"{folder}/{reading.canonical}" if folder else f"terms/{reading.dimension}.{reading.canonical}"
+    name = f"needs/{reading.canonical}" if reading.table == "need" else entry(reading.dimension, reading.canonical)
     about = "; ".join(part for part in _about(reading, knowledge) if part)
     return Entry(name, clean(f"{name}: {about}", _LINE))
 
