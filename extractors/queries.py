@@ -6,28 +6,33 @@ between: a cascade, in which the next is asked where the one before is not sure.
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from extractors.query.cascade import Cascade
 from extractors.query.engine import LONGEST, QueryEngine
 from extractors.query.knowledge import KnowledgeEngine
-from extractors.query.view import parse_table
-from lore_mm.console import command_app, for_people, print_json, print_table, run
+from extractors.query.view import ParseView, as_json
+from lore_mm.console import command_app, for_people, print_json, print_table, run, say
 from lore_mm.errors import InputError, nearest
 from lore_mm.knowledge import Knowledge, load_knowledge
-from lore_mm.rows import demand_to_row
 from lore_mm.types import Query, Understanding
+
+if TYPE_CHECKING:
+    from jobs.served_queries import QueryDesk, Reading
 
 __all__ = ["DEFAULT_ENGINE", "ENGINES", "LONGEST", "QueryEngine", "main", "open_engine", "understand"]
 
 DEFAULT_ENGINE = "knowledge"
 ENGINES = ("knowledge", "tagger", "llm")
+_AT_ONCE = 1024  # queries read at once by the command
 
 
 def open_engine(address: str = DEFAULT_ENGINE, knowledge: Knowledge | None = None, **options: Any) -> QueryEngine:
@@ -100,20 +105,28 @@ def understand(queries: Sequence[Query], knowledge: Knowledge) -> list[Understan
     return _knowledge_engine(knowledge).understand(queries)
 
 
-def _to_json(u: Understanding) -> dict[str, object]:
-    return {
-        "query": u.query.text,
-        "normalized": u.normalized,
-        "status": u.status,
-        "error": u.error,
-        "hard_type": u.hard_type,
-        "corrections": [{"typed": a, "read": b} for a, b in u.corrections],
-        "demands": [demand_to_row(d) for d in u.demands],
-    }
+# -------------------------------------------------------------------------------------------------------- the command
 
 
 def main(
-    queries: Annotated[list[str], typer.Argument(help="Queries, each in quotes; - reads one a line from stdin.")],
+    queries: Annotated[
+        list[str], typer.Argument(metavar="QUERY …", help="Queries, each in quotes; - reads one a line from stdin.")
+    ],
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="Who reads: knowledge, tagger, llm:CHAT, or several with commas, the next asked where the one before "
+            "is not sure. knowledge unless given.",
+            show_default=False,
+        ),
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Serve what is understood in this store, and read only the rest.")
+    ] = None,
+    model_option: Annotated[
+        list[str] | None,
+        typer.Option("--model-option", help="An option of the model's engine, such as max_model_len=4096; repeatable."),
+    ] = None,
     knowledge: Annotated[
         list[Path] | None, typer.Option("--knowledge", help="A folder of your own knowledge tables; may be repeated.")
     ] = None,
@@ -121,19 +134,71 @@ def main(
 ) -> None:
     """Read queries into demands: what is asked for, on which dimension, and how strictly.
 
-    Example: lore understand "red nike running shoes size 42 without laces"
+      lore understand "red nike running shoes size 42 without laces"
+
+      lore understand "how do i keep my coffee hot" --engine knowledge,tagger
+
+      lore understand "red sofa" --store .lore/store
+
+      cut -f1 queries.tsv | lore understand - --engine llm:openai:http://localhost:8000/v1#MODEL > demands.jsonl
+
+    With --store, a query that is stored there is served, whatever its case and spaces; with --engine too, only if that
+    engine has read it, as it is now. docs/queries.md explains every field. Exit code 1 if a query was not understood.
     """
-    tables = load_knowledge(tuple(knowledge or ()))
-    texts: list[str] = []
+    from jobs.open_extractors import model_options
+
+    desk = _open_desk(engine, store, load_knowledge(tuple(knowledge or ())), model_options(model_option or ()))
+    people, n_failed = for_people(json), 0
+    try:
+        for batch in _batches(_texts(queries)):
+            for reading in desk.read(batch):
+                n_failed += reading.understanding.status != "ok"
+                if people:
+                    print_table(ParseView(reading.understanding, reading.said))
+                else:
+                    print_json(_row(reading))
+    finally:
+        desk.close()
+    if n_failed:
+        say(f"{n_failed} of the queries could not be understood; each one's error says why")
+        raise typer.Exit(1)
+
+
+def _open_desk(engine: str | None, store: str | None, tables: Knowledge, options: Mapping[str, Any]) -> QueryDesk:
+    """Who reads queries: the engine, and before it the store, where one is named."""
+    from jobs.served_queries import QueryDesk
+
+    if store is None:
+        return QueryDesk(tables, engine, options=options)
+    from stores.features import open_store
+    from stores.query import Snapshot
+
+    snapshot = Snapshot(open_store(store))
+    if "demands" not in snapshot.versions:
+        say(f"no query is understood in {snapshot.store.uri} yet: lore understand-queries --store {store}")
+    return QueryDesk(tables, engine, snapshot, options)
+
+
+def _row(reading: Reading) -> object:
+    made_at = None if reading.stored is None else reading.stored.made_at
+    return as_json(reading.understanding, reading.stored is not None, reading.provenance, made_at, reading.version)
+
+
+def _texts(queries: Sequence[str]) -> Iterator[str]:
     for query in queries:
-        texts.extend(line.rstrip("\n") for line in sys.stdin) if query == "-" else texts.append(query)
-    for n in range(0, len(texts), 1024):
-        batch = [Query(str(n + i), text) for i, text in enumerate(texts[n : n + 1024])]
-        for understanding in understand(batch, tables):
-            if for_people(json):
-                print_table(parse_table(understanding))
-            else:
-                print_json(_to_json(understanding))
+        if query != "-":
+            yield query
+            continue
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # bytes that are no text make a query like any other
+        yield from (line.rstrip("\r\n") for line in sys.stdin)
+
+
+def _batches(texts: Iterator[str]) -> Iterator[list[Query]]:
+    n = 0
+    while batch := [Query(str(n + i), text) for i, text in enumerate(islice(texts, _AT_ONCE))]:
+        yield batch
+        n += len(batch)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 import io
 import json
 
+import click
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -243,7 +244,9 @@ def test_values_are_the_words_of_the_query(text):
 
 def test_a_pipe_gets_json_lines(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("red shoes\n\n"))
-    main(["laptop", "-"], None, False)
+    with pytest.raises(click.exceptions.Exit) as done:
+        main(["laptop", "-"])
+    assert done.value.exit_code == 1
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(r["query"], r["status"], r["error"]) for r in rows] == [
         ("laptop", "ok", None), ("red shoes", "ok", None), ("", "failed", "empty query"),
@@ -253,7 +256,7 @@ def test_a_pipe_gets_json_lines(capsys, monkeypatch):
 
 def test_a_terminal_gets_a_table(capsys, monkeypatch):
     monkeypatch.setattr("extractors.queries.for_people", lambda json: True)
-    main(["red [bold] shoes without laces"], None, False)
+    main(["red [bold] shoes without laces"])
     shown = capsys.readouterr().out
     assert "red [bold] shoes without laces" in shown
     assert "lace-up" in shown
