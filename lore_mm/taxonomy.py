@@ -1,6 +1,7 @@
-"""`lore taxonomy`: Shopify's product taxonomy as schema and knowledge files that `lore extract` takes.
+"""`lore taxonomy`: Shopify's product taxonomy as schema and knowledge files, or its categories beside ours.
 
-The conversion itself is `lore_mm.shopify`'s; this module writes TOML, the same bytes for the same taxonomy.
+The conversion itself is `lore_mm.shopify`'s; this module writes TOML, the same bytes for the same taxonomy. What links
+our categories to Shopify's is `lore_mm.shopify_links`' affair.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import typer
 
 from lore_mm.console import command_app, for_people, print_json, run, say
 from lore_mm.errors import InputError
-from lore_mm.knowledge import load_knowledge
+from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.schema import load_schemas
-from lore_mm.shopify import Converted, convert_taxonomy, read_taxonomy
+from lore_mm.shopify import Converted, Taxonomy, convert_taxonomy, read_taxonomy
+from lore_mm.shopify_links import candidates, load_links
 
-__all__ = ["main", "write_converted"]
+__all__ = ["link_rows", "main", "write_converted"]
 
 
 def write_converted(converted: Converted, out: Path, version: str) -> None:
@@ -37,6 +39,40 @@ def write_converted(converted: Converted, out: Path, version: str) -> None:
     load_schemas.cache_clear()  # the same folder may have held other files a moment ago
     load_knowledge.cache_clear()
     load_schemas((schemas,)).check_against(load_knowledge((knowledge,)))
+
+
+def link_rows(knowledge: Knowledge, taxonomy: Taxonomy) -> list[dict[str, Any]]:
+    """Each of our categories with its link (exact, broader, none) and the candidates for one, for review.
+
+    `full_name` is None where the link is to no category of this release of the taxonomy.
+    """
+    links, found = load_links(), candidates(knowledge, taxonomy)
+    rows: list[dict[str, Any]] = []
+    for category in knowledge.categories:
+        link = links.of(category, knowledge)
+        theirs = taxonomy.categories.get(link.id) if link else None
+        rows.append(
+            {
+                "category": category,
+                "relation": "none" if link is None else "broader" if link.broader else "exact",
+                "shopify": link and link.id,
+                "full_name": theirs and theirs.full_name,
+                "candidates": [candidate._asdict() for candidate in found[category]],
+            }
+        )
+    return rows
+
+
+def _print_links(taxonomy: Taxonomy, knowledge: Knowledge, json_wanted: bool) -> None:
+    rows = link_rows(knowledge, taxonomy)
+    for row in rows:
+        if not for_people(json_wanted):
+            print_json(row)
+    counts = {kind: sum(row["relation"] == kind for row in rows) for kind in ("exact", "broader", "none")}
+    gone = [row["category"] for row in rows if row["shopify"] and row["full_name"] is None]
+    say(" · ".join(f"{kind}: {n}" for kind, n in counts.items()) + f" · table of {load_links().version}")
+    if gone:
+        say(f"linked to no category of {taxonomy.version}: {', '.join(gone)}")
 
 
 def _toml(content: Mapping[str, Any]) -> str:
@@ -70,6 +106,12 @@ def main(
         list[str] | None, typer.Argument(help="Which kinds, each with all below it: an id, a name or a full name.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Where the folders schemas and knowledge are written.")] = Path("shopify"),
+    link: Annotated[
+        bool, typer.Option("--link", help="Write nothing: list our categories with their links and other candidates.")
+    ] = False,
+    knowledge: Annotated[
+        list[Path] | None, typer.Option("--knowledge", help="A folder of your own knowledge tables, for --link.")
+    ] = None,
     json_wanted: Annotated[bool, typer.Option("--json", help="Counts as a JSON line.")] = False,
 ) -> None:
     """Turn Shopify's product taxonomy into schemas and categories; without kinds, all its verticals.
@@ -80,8 +122,12 @@ def main(
 
     Example: lore taxonomy product-taxonomy/dist/en "Apparel & Accessories > Clothing" --out mine
     Then: lore extract catalogue --schemas mine/schemas --knowledge mine/knowledge
+    What our categories are called there: lore taxonomy product-taxonomy/dist/en --link --json
     """
     taxonomy = read_taxonomy(folder)
+    if link:
+        _print_links(taxonomy, load_knowledge(tuple(knowledge or ())), json_wanted)
+        return
     roots = [taxonomy.find(one) for one in kinds or ()] or [c for c in taxonomy.categories.values() if c.parent is None]
     for root in roots:
         if inside := next((o for o in roots if o is not root and root in taxonomy.below(o)), None):

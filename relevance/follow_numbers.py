@@ -12,6 +12,7 @@ from lore_mm.values import format_number
 from relevance.construct import Step
 from relevance.evidence import Found, ItemView
 from relevance.findings import UNSTATED, Finding, best, unstated
+from relevance.follow_sizes import shoe_size
 
 FARTHEST = 1000.0  # a miss of more than this share is not told apart: a limit of 0 is missed by it
 # Sizes that come in steps of one: letter sizes in notches from M, shoe sizes, and things for so many.
@@ -79,7 +80,8 @@ def spec(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
     stated = [f for f in view.stated("spec") if f.attribute in step.attributes]
     finding = _numeric(step, stated) or _numeric(step, view.stated("spec"))
     if finding is None or finding.relation != "within":
-        finding = best([x for x in (finding, _numeric(step, _from_text(step, view))) if x])
+        others = (_numeric(step, _from_text(step, view)), shoe_size(step, view, knowledge))
+        finding = best([x for x in (finding, *others) if x])
     return finding or unstated(demand)
 
 
@@ -95,7 +97,7 @@ def _from_text(step: Step, view: ItemView) -> list[Found]:
             confidence=0.9 if source == "title" else 0.7,
         )
         for source, q in view.quantities
-        if q.unit == step.demand.unit
+        if q.unit == (step.demand.unit or "")  # a size without a unit
     ]
 
 

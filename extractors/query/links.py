@@ -14,7 +14,7 @@ from operator import attrgetter
 
 from lore_mm.knowledge import Knowledge
 from lore_mm.schema import Schemas, load_schemas
-from lore_mm.shoe_sizes import SYSTEMS, convert, wearer
+from lore_mm.shoe_sizes import SYSTEMS, convert, has_shoe_sizes, wearer
 from lore_mm.shopify import Taxonomy
 from lore_mm.shopify_links import load_links
 from lore_mm.shopify_names import TaxonomyNames
@@ -26,7 +26,6 @@ __all__ = ["Linker", "linker_for"]
 _MOST = 100_000  # values that are remembered with their links; beyond them all are forgotten
 # These name entries of the knowledge tables, or numbers: no schema lists them.
 _UNLISTED = frozenset(("brand", "model", "price", "year", "bundle"))
-_WORN = "footwear"  # the department whose sizes without a unit are shoe sizes
 # dataclasses.replace costs twice as much; links and knowledge are the last fields.
 _KEPT = attrgetter(*(f.name for f in fields(Demand)[:-2]))
 _make: Callable[..., Demand] = Demand
@@ -105,7 +104,7 @@ class Linker:
     def _sizes(self, d: Demand, category: str | None, demands: Sequence[Demand]) -> tuple[str, ...]:
         if d.number is None or not (d.unit is None or d.unit in SYSTEMS):
             return ()
-        if d.unit is None and (category is None or self.knowledge.department(category) != _WORN):
+        if not has_shoe_sizes(category, self.knowledge):
             return ()
         group = wearer(x.canonical for x in demands if x.dimension == "audience" and x.canonical and x.polarity > 0)
         return _european(d.number, d.number_high, d.unit, group)

@@ -1,0 +1,63 @@
+"""Relations of shoe sizes: in one system by their numbers, between EU, UK and US by the length of the foot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lore_mm.knowledge import Knowledge
+from lore_mm.shoe_sizes import SYSTEMS, ShoeSize, convert, has_shoe_sizes, sizes_apart, system_of, wearer
+from lore_mm.types import Evidence
+from relevance.construct import Step
+from relevance.evidence import Found, ItemView
+from relevance.findings import Finding, best
+
+__all__ = ["shoe_size"]
+
+# In EU sizes. A conversion is never exact: what rounds to the same half size meets, a size either way is near.
+_MEETS, _NEAR = 0.25, 1.0
+
+
+def shoe_size(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
+    """The nearest of an item's sizes in other systems than the demand's; None where there is none to compare.
+
+    A plain number is taken to be of the system beside it where it can be ("size 9" and UK 9), and EU where it is large.
+    Whose US size it is tells the item's audience: the query's is compared with it by itself.
+    """
+    demand = step.demand
+    if demand.number is None or demand.op not in ("eq", "range") or not _is_size(demand.unit):
+        return None
+    if not any(has_shoe_sizes(kind.value, knowledge) for kind in view.categories):
+        return None
+    high = demand.number if demand.number_high is None else demand.number_high
+    asked = ShoeSize(demand.number, high, demand.unit or None)
+    audiences = (*view.stated("audience"), *view.mentioned("audience", title_only=True))
+    group = wearer(f.value for f in audiences)
+    findings = []
+    for found in _sizes(view):
+        assert found.number is not None
+        here = ShoeSize(found.number, found.number_high or found.number, found.unit or None)
+        if system_of(asked.low, asked.system, here.system) == system_of(here.low, here.system, asked.system):
+            continue
+        apart = sizes_apart(asked, here, group)
+        if apart is None:
+            continue
+        relation = "within" if apart <= _MEETS else "one_step" if apart <= _NEAR else "deviates"
+        off = "the same" if relation == "within" else f"{apart:.1f} EU sizes off"
+        reason = f"asks for {demand.value}; it has {found.value}, {off} by the length of the foot"
+        miss = 0.0 if relation == "within" else apart / convert(asked.low, asked.system, "EU", group)[0]
+        findings.append(Finding.of(relation, found, reason, miss))
+    return best(findings)
+
+
+def _is_size(unit: str | None) -> bool:
+    return not unit or unit in SYSTEMS
+
+
+def _sizes(view: ItemView) -> Iterator[Found]:
+    """The sizes that the item states, then those in its text."""
+    yield from (f for f in view.stated("spec") if f.number is not None and _is_size(f.unit))
+    for source, q in view.quantities:
+        if q.kind in ("size", "shoe_size") and _is_size(q.unit):
+            place = (Evidence(source, q.text, q.start, q.end),)
+            sure = 0.9 if source == "title" else 0.7
+            yield Found(q.text, "size", q.number, q.unit, evidence=place, confidence=sure, number_high=q.number_high)
