@@ -156,7 +156,10 @@ class Scanner:
 
     def _longest(self, text: str, found: Sequence[Token], i: int) -> tuple[Mention, int] | None:
         """The longest term that begins with token i, and how many tokens it has."""
-        stack = [(node, i + 1, inflected) for node, inflected in self._root.below(found[i].text)]
+        starts = self._root.below(found[i].text)
+        if not starts:
+            return None
+        stack = [(node, i + 1, inflected) for node, inflected in starts]
         best: tuple[_Node, int, bool] | None = None
         while stack:
             node, at, inflected = stack.pop()

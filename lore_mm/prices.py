@@ -51,6 +51,7 @@ _PRICE = re.compile(
     r"|and (?P<and_less>under|below)|and (?:up|over|above)|max\b))?",
     re.IGNORECASE,
 )
+_DIGIT = re.compile(r"\d")
 _PRICE_WORD_BEFORE = re.compile(
     r"(?:price[ds]?|budget|cost(?:s|ing)?|for only|only)\s?(?:of|is|at|:)?\s?$", re.IGNORECASE
 )
@@ -62,7 +63,7 @@ def find_prices(text: str, default_currency: str | None = None) -> list[Price]:
     A bare number is a price only after a bound ("under 50") or a price word ("budget 50"), and never before a unit.
     """
     found: list[Price] = []
-    if not any(c.isdigit() for c in text):
+    if not _DIGIT.search(text):
         return found
     for m in _PRICE.finditer(text):
         symbol = m["sym"] or m["sym_a"] or m["sym_b"] or m["sym_c"]

@@ -129,7 +129,7 @@ def find_quantities(text: str) -> list[Quantity]:
 
     Prices are not quantities: see `lore_mm.prices`.
     """
-    if not _WORTH.search(text):
+    if not (_NUMERAL.search(text) or _NUMBER_WORD.search(text.lower())):
         return []
     free = _Spans()
     found: list[Quantity] = []
@@ -139,13 +139,17 @@ def find_quantities(text: str) -> list[Quantity]:
             found.append(quantity)
     units = _units()
     position = 0
-    while (m := units.pattern.search(text, position)) is not None:
+    while (digit := _DIGIT.search(text, position)) is not None:
+        m = units.pattern.match(text, digit.start())
+        if m is None:
+            position = digit.end()
+            continue
         made = [q for q in _measured(m, text, units.factors) if free.open(q.start, q.end)]
         for quantity in made:
             free.take(quantity.start, quantity.end)
         found.extend(made)
         position = made[-1].end if made else m.end("n0")
-    for dated in _YEAR.finditer(text):
+    for dated in _YEAR.finditer(text) if "19" in text or "20" in text else ():
         if free.open(dated.start(), dated.end()):
             found.append(Quantity("year", float(dated[0]), None, "year", dated.start(), dated.end(), dated[0]))
     return sorted(found, key=lambda q: (q.start, q.end))
@@ -267,29 +271,33 @@ _WORDS = {
     "twelve": 12,
 }
 _IN_WORDS = "|".join(_WORDS)
-_WORTH = re.compile(rf"[0-9½¼¾⅓⅔]|\b(?:dozen|sizes?|{_IN_WORDS})\b|hd\b|x[ls]\b", re.IGNORECASE)
+_DIGIT = re.compile(r"[\d½¼¾⅓⅔]")
+# A text without any of these has no quantity: numerals, and the ends of words that stand for numbers.
+_NUMERAL = re.compile(r"[0-9½¼¾⅓⅔]")
+_NUMBER_WORD = re.compile(rf"\b(?:dozen|sizes?|{_IN_WORDS})\b|hd\b|x[ls]\b")
 _YEAR = re.compile(r"(?<![\w.,$€£¥#/-])(?:19[3-9]\d|20[0-4]\d)(?![\w%°]|[.,]\d|\s?[x×]\s?\d|-[a-z0-9])", re.IGNORECASE)
 _WORDED = re.compile(
-    rf"\b(?:pack|set|box|case|bundle|lot)s?\s+of\s+(?P<pack>\d{{1,4}}|{_IN_WORDS}|a dozen)\b"
-    rf"|\b(?P<worded>{_IN_WORDS})[\s-](?P<worded_unit>piece|pack|pair|seater|person|tier|drawer|man)s?\b"
+    r"\b(?=\w)(?:"  # asked once a word, not once a letter and wording
+    rf"(?:pack|set|box|case|bundle|lot)s?\s+of\s+(?P<pack>\d{{1,4}}|{_IN_WORDS}|a dozen)\b"
+    rf"|(?P<worded>{_IN_WORDS})[\s-](?P<worded_unit>piece|pack|pair|seater|person|tier|drawer|man)s?\b"
     r"|(?<![\w.])(?P<times>\d{1,3})\s?x(?=\s[a-z])(?!\s(?:the|as|more|faster|better|larger|longer|optical|digital|zoom|magnif|by)\b)"
-    r"|\b(?P<dozen>(?:a\s)?dozen)\b"
-    r"|\baged?s?\s?(?P<ages>\d{1,2})(?:" + _TO + r"(?P<ages_high>\d{1,2}))?(?P<ages_open>\s?\+|\sand up)?(?!\w)"
-    r"|\b(?P<age>\d{1,2})(?:"
+    r"|(?P<dozen>(?:a\s)?dozen)\b"
+    r"|aged?s?\s?(?P<ages>\d{1,2})(?:" + _TO + r"(?P<ages_high>\d{1,2}))?(?P<ages_open>\s?\+|\sand up)?(?!\w)"
+    r"|(?P<age>\d{1,2})(?:"
     + _TO
     + r"(?P<age_high>\d{1,2}))?(?P<age_open>\+)?[\s-]?(?P<age_unit>years?|yrs?|months?|mos?)\b"
     r"(?:[\s-](?P<old>olds?)\b|(?P<age_plus>\s?\+))?(?!\s(?:warranty|guarantee))"
     r"|(?<![\w.])(?P<share>\d{1,3}(?:\.\d+)?)\s?(?:%|per\s?cent\b)"
-    r"|\b(?P<k>[458])k(?:\suhd)?\b|\b(?P<lines>480|720|1080|1440|2160|4320)[pi]\b"
-    r"|\b(?P<named>ultra[\s-]?hd|uhd|full[\s-]?hd|fhd|qhd|wqhd)\b"
-    r"|\b(?P<gold>9|10|14|18|22|24)k\b"
-    r"|\bspf\s?(?P<spf>\d{1,3})\+?(?!\w)"
-    r"|\b(?P<zoom>\d{1,3})x\s(?:optical\s|digital\s)?(?:zoom|magnification|magnifying)\b"
-    r"|\b(?:size\s)?(?P<letter>[2-9]xl|x{1,4}l|x{1,3}s|[2-4]xs)\b"
-    r"|\bsizes?:?\s(?P<sized>[sml]|small|medium|large)(?![\w'’-])"
-    rf"|\b(?:size\s)?(?P<system>eu|uk|us|eur)(?:\ssize)?\s?(?P<shoe>{_N})(?:{_TO}(?P<shoe_high>{_N}))?(?![\w%])"
-    rf"|\bsizes?:?\s?(?P<plain>{_N})(?:{_TO}(?P<plain_high>{_N}))?(?![\w%])(?!\s?(?:cm|mm|inch|in|ft|m|x)\b)"
-    r"|\bw(?P<waist>\d{2})[\sx/]{0,2}l(?P<leg>\d{2})\b",
+    r"|(?P<k>[458])k(?:\suhd)?\b|(?P<lines>480|720|1080|1440|2160|4320)[pi]\b"
+    r"|(?P<named>ultra[\s-]?hd|uhd|full[\s-]?hd|fhd|qhd|wqhd)\b"
+    r"|(?P<gold>9|10|14|18|22|24)k\b"
+    r"|spf\s?(?P<spf>\d{1,3})\+?(?!\w)"
+    r"|(?P<zoom>\d{1,3})x\s(?:optical\s|digital\s)?(?:zoom|magnification|magnifying)\b"
+    r"|(?:size\s)?(?P<letter>[2-9]xl|x{1,4}l|x{1,3}s|[2-4]xs)\b"
+    r"|sizes?:?\s(?P<sized>[sml]|small|medium|large)(?![\w'’-])"
+    rf"|(?:size\s)?(?P<system>eu|uk|us|eur)(?:\ssize)?\s?(?P<shoe>{_N})(?:{_TO}(?P<shoe_high>{_N}))?(?![\w%])"
+    rf"|sizes?:?\s?(?P<plain>{_N})(?:{_TO}(?P<plain_high>{_N}))?(?![\w%])(?!\s?(?:cm|mm|inch|in|ft|m|x)\b)"
+    r"|w(?P<waist>\d{2})[\sx/]{0,2}l(?P<leg>\d{2})\b)",
     re.IGNORECASE,
 )
 _LINES = {"uhd": 2160, "ultrahd": 2160, "fullhd": 1080, "fhd": 1080, "qhd": 1440, "wqhd": 1440}  # rows of pixels
