@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
+from lore_mm.errors import StoreError
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.rows import judgment_to_row
@@ -28,6 +30,7 @@ from relevance.requests import Request, read_requests
 from relevance.rules import Rulebook, decide, load_rulebook
 
 if TYPE_CHECKING:
+    from jobs.served_queries import QueryDesk
     from stores.query import Snapshot
 
 __all__ = ["Judge", "failed_judgment", "main"]
@@ -133,6 +136,15 @@ def main(
     rules: Annotated[
         Path | None, typer.Option("--rules", help="Judge by this rulebook instead of the shipped one.")
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            "--engine",
+            help="Who reads queries that the store has not: knowledge, tagger, llm:CHAT, or several with commas. "
+            "knowledge unless given; if given, what other engines have stored is read anew.",
+            show_default=False,
+        ),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Draw the path of each judgment.")] = False,
     json: Annotated[bool, typer.Option("--json", help="JSON lines, also on a terminal.")] = False,
 ) -> None:
@@ -150,25 +162,28 @@ def main(
     """
     requests = read_requests(query, item or [], top, pairs)
     judge = Judge(load_knowledge(), load_rulebook(rules))
-    desk = _Desk(judge, store)
+    desk = _Desk(judge, store, engine)
     people = for_people(json)
     failed = 0
-    for batch in _batches(requests):
-        judgments = desk.judge(batch)
-        failed += sum(j.grade is None for j in judgments)
-        _show(judgments, people, explain)
-        if batch[0].streamed:
-            sys.stdout.flush()  # or who asks line by line through a pipe waits for ever
+    try:
+        for batch in _batches(requests):
+            judgments = desk.judge(batch)
+            failed += sum(j.grade is None for j in judgments)
+            _show(judgments, people, explain)
+            if batch[0].streamed:
+                sys.stdout.flush()  # or who asks line by line through a pipe waits for ever
+    finally:
+        desk.close()
     if failed:
         say(f"{failed} of the pairs could not be judged; each one's error says why")
         raise typer.Exit(1)
 
 
-def _understand_queries(queries: Sequence[Query], knowledge: Knowledge) -> list[Understanding]:
-    """Queries to demands, by the extractor of queries."""
-    from extractors.queries import understand
+def _open_query_desk(knowledge: Knowledge, engine: str | None) -> QueryDesk:
+    """Who reads queries to demands."""
+    from jobs.served_queries import QueryDesk
 
-    return understand(queries, knowledge) if queries else []
+    return QueryDesk(knowledge, engine)
 
 
 def _read_items(items: Sequence[Item], knowledge: Knowledge) -> list[ItemFeatures]:
@@ -192,12 +207,17 @@ def _open_snapshot(address: str | None = None) -> Snapshot:
 
 
 class _Desk:
-    """Turns requests into pairs: reads queries, fetches items from the store when one is first needed."""
+    """Turns requests into pairs: reads queries, fetches items from the store when one is first needed.
 
-    def __init__(self, judge: Judge, address: str | None) -> None:
+    Where a store is named, or open because items come from it, queries that it holds are not read again.
+    """
+
+    def __init__(self, judge: Judge, address: str | None, engine: str | None = None) -> None:
         self._judge = judge
         self._address = address
+        self._queries = _open_query_desk(judge.knowledge, engine)
         self._snapshot: Snapshot | None = None
+        self._looked = False  # for stored queries in the store that is named
         self._understood: dict[str, Understanding] = {}
 
     def judge(self, requests: Sequence[Request]) -> list[Judgment]:
@@ -231,8 +251,17 @@ class _Desk:
         new = [t for t in dict.fromkeys(texts) if t not in self._understood]
         if len(self._understood) > _MOST_QUERIES:
             self._understood.clear()
-        read = _understand_queries([Query("", text) for text in new], self._judge.knowledge)
-        self._understood.update(zip(new, read, strict=True))
+        if new and self._snapshot is None and self._address is not None and not self._looked:
+            self._looked = True
+            with suppress(StoreError):  # who needs an item from it will hear of it
+                self._open()
+        self._queries.snapshot = self._snapshot
+        read = self._queries.read([Query("", text) for text in new])
+        self._understood.update((text, one.understanding) for text, one in zip(new, read, strict=True))
+
+    def close(self) -> None:
+        """Close what reads queries."""
+        self._queries.close()
 
     def _open(self) -> Snapshot:
         if self._snapshot is None:

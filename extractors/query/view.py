@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -48,7 +49,7 @@ class ParseView:
         if u.demands:
             yield _table(u, wide=options.max_width >= _WIDE)
         for reading in u.readings:
-            yield Text.assemble(("  can also be: ", "dim"), *_other(reading))
+            yield _indented(Text.assemble(("can also be: ", "dim"), *_other(reading)))
         yield Text()
 
 
@@ -84,63 +85,75 @@ def reading_of(d: Demand) -> str:
     return said
 
 
-def _coloured(u: Understanding) -> Text:
+def _coloured(u: Understanding) -> RenderableType:
     typed = u.query.text
-    shown = Text("  " + typed[:_LONGEST].replace("\n", " "), style="bold" if u.status == "ok" else "")
+    shown = Text(typed[:_LONGEST].replace("\n", " "), style="bold" if u.status == "ok" else "")
     for d in sorted(u.demands, key=lambda d: d.role == "head"):
         if d.start is not None and d.end is not None:
-            shown.stylize(f"{_style(d)} underline", d.start + 2, min(d.end, _LONGEST) + 2)
+            shown.stylize(f"{_style(d)} underline", d.start, min(d.end, _LONGEST))
     if len(typed) > _LONGEST:
         shown.append(f"… ({len(typed):,} characters)", "dim")
-    return shown
+    return _indented(shown)
 
 
-def _about(u: Understanding, said: str) -> Iterator[Text]:
+def _about(u: Understanding, said: str) -> Iterator[RenderableType]:
+    """What the query is, in a line or a few."""
+    said = said or (f"read by {u.engine}" if u.engine else "")
     if u.status != "ok":
-        yield Text.assemble("  ", ("not understood: ", "red"), u.error or "no reason was given")
-        if said:
-            yield Text(f"  {said}", style="dim")
+        yield _indented(
+            Text.assemble(("not understood: ", "red"), u.error or "no reason was given", (f" · {said}", "dim"))
+        )
         return
     if u.corrections:
         put_right = ", ".join(f"“{typed}” → “{read}”" for typed, read in u.corrections)
-        yield Text.assemble(("  read as ", "dim"), f"“{u.normalized}”", (f"  ({put_right})", "dim"))
-    kind = u.hard_type.replace("_", " ")
-    kind = f"{kind}: {(load_hard_types().get(u.hard_type) or '').rstrip('.').lower()}" if u.hard_type != "other" else ""
-    head = _REFERENTS.get(u.referent or "", "" if u.head else "names no thing")
-    sure = f"{u.confidence:.0%} sure".replace("%", " %") if u.confidence else ""
-    told = [part for part in (kind, head, sure, said or (f"read by {u.engine}" if u.engine else "")) if part]
-    yield Text("  " + " · ".join(told), style="dim")
+        yield _indented(Text.assemble(("taken for ", "dim"), f"“{u.normalized}”", (f"  {put_right}", "dim")))
+    kind = load_hard_types().get(u.hard_type, "") if u.hard_type != "other" else ""
+    kind = f"{u.hard_type.replace('_', ' ')}: {kind.rstrip('.').lower()}" if kind else ""
+    sure = _sure(u.confidence) if u.confidence else ""
+    yield _indented(Text(" · ".join(part for part in (kind, _thing(u), sure, said) if part), style="dim"))
     if u.error:
-        yield Text.assemble("  ", ("though: ", "yellow"), (u.error, "dim"))
+        yield _indented(Text.assemble(("though: ", "yellow"), (u.error, "dim")))
     if not u.demands:
-        yield Text("  nothing in it is a demand", style="yellow")
+        yield _indented(Text("nothing in it is a demand", style="yellow"))
 
 
-def _table(u: Understanding, wide: bool) -> Table:
+def _sure(confidence: float) -> str:
+    return f"{round(100 * confidence)}\u00a0% sure"
+
+
+def _thing(u: Understanding) -> str:
+    if u.head is None:
+        return "names no thing"
+    return "implies the thing" if u.head.latent else _REFERENTS.get(u.referent or "", "")
+
+
+def _table(u: Understanding, wide: bool) -> RenderableType:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(" ", width=3, justify="right")
+    table.add_column("", width=1)
+    table.add_column("", no_wrap=True)
     table.add_column("dimension", no_wrap=True)
     table.add_column("words", overflow="fold", min_width=8)
-    table.add_column("read as", overflow="fold", ratio=None if wide else 1)
-    table.add_column("how", no_wrap=True)
+    table.add_column("read as", overflow="fold")
+    wide = wide and any(d.why for d in u.demands)
     if wide:
-        table.add_column("why", overflow="fold", ratio=1)
+        table.add_column("why", overflow="fold")
     for d in u.demands:
         sign = "−" if d.polarity < 0 else ("●" if d.role == "head" else "+")
+        force = "implied" if d.latent else {"hard": "hard", "soft": "wished"}[d.strictness]
         words = Text("" if d.latent and d.start is None else d.value, style=_style(d))
-        read = Text(reading_of(d)) if reading_of(d) else Text("no table knows it", style="dim")
-        because = Text("; ".join(part for part in (d.why or "", ", ".join(d.links)) if part), style="dim")
-        if not wide and because.plain:
-            read = Text.assemble(read, "\n", because)
-        row = [Text(sign, style=_style(d)), Text(d.dimension.replace("_", " ")), words, read, _force(d)]
-        table.add_row(*row, *([because] if wide else []))
-    return table
+        read = Text(reading_of(d)) if reading_of(d) or d.why else Text("no table knows it", style="dim")
+        if d.links:
+            read.append("  " + " ".join(d.links), "dim")
+        why = Text(d.why or "", style="dim")
+        if not wide and d.why:
+            read = Text.assemble(read, "\n" if read else "", why)
+        row = [Text(sign, style=_style(d)), Text(force, style="dim"), Text(d.dimension.replace("_", " ")), words, read]
+        table.add_row(*row, *([why] if wide else []))
+    return Padding(table, (0, 0, 0, 2))
 
 
-def _force(d: Demand) -> Text:
-    return Text(
-        "implied" if d.latent else {"hard": "hard", "soft": "wished"}[d.strictness], style="dim" if d.latent else ""
-    )
+def _indented(text: Text) -> RenderableType:
+    return Padding(text, (0, 0, 0, 2))
 
 
 def _style(d: Demand) -> str:
@@ -152,6 +165,6 @@ def _other(r: OtherReading) -> Iterator[str | tuple[str, str]]:
     if r.canonical and r.canonical != r.value:
         yield f" {r.canonical.replace('_', ' ') if r.dimension == 'category' else r.canonical}"
     if r.confidence:
-        yield (f", {r.confidence:.0%} sure".replace("%", " %"), "dim")
+        yield (f", {_sure(r.confidence)}", "dim")
     if r.why:
         yield (f" ({r.why})", "dim")
