@@ -17,12 +17,13 @@ from lore_mm.models.query_words import HINTS, MOST_PIECES
 __all__ = ["NAME", "export"]
 
 NAME, _VERSION = "lore-tagger-tiny", 1
+_WEIGHT_LEVELS = 127.0
 
 
 def export(
-    model: TaggerModel, tokenizer: bytes, names: Sequence[str], folder: Path, *, weight_levels: float | None = 127.0
+    model: TaggerModel, tokenizer: bytes, names: Sequence[str], folder: Path, *, int8: bool = True
 ) -> TaggerSettings:
-    """Write model.onnx, tokenizer.json and config.json; `weight_levels` None writes float32."""
+    """Write model.onnx, tokenizer.json and config.json; in float32 where not in int8."""
     tensors = {key: value.detach().cpu().numpy().astype(np.float32) for key, value in model.state_dict().items()}
     config = model.body.config
     graph = tagger_graph(
@@ -30,7 +31,7 @@ def export(
         heads=config.num_attention_heads,
         epsilon=config.layer_norm_eps,
         pieces=min(MOST_PIECES, config.max_position_embeddings),
-        weight_levels=weight_levels,
+        weight_levels=_WEIGHT_LEVELS if int8 else None,
     )
     data = graph.SerializeToString()
     settings = TaggerSettings(

@@ -13,7 +13,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,62 +23,18 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div
 
 from jobs.tagger.learner import IGNORED, Batch, Encoded, TaggerModel, collate, masked
+from jobs.tagger.recipe import Recipe
 from lore_mm.console import progress, say
-from lore_mm.errors import InputError, PlanError, nearest
+from lore_mm.errors import PlanError
 
-__all__ = ["Recipe", "fit", "recipe_of"]
+__all__ = ["fit", "loss_of"]
 
 _POOL = 16  # batches drawn at once, to sort by length
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """The settings of one fit; a checkpoint of other settings is refused, but for the minutes."""
-
-    epochs: int = 6
-    rate: float = 1e-4  # of the body, at its highest
-    head_rate: float = 1e-3  # of what stands on the body
-    batch: int = 32
-    warm_up: float = 0.1  # share of the steps over which the rate rises; then it falls to nothing, linearly
-    dropout: float = 0.2
-    word_drop: float = 0.1  # share of pieces masked, and of words' hints hidden
-    mean_of_weights: float = 0.995  # decay of the exponential mean over the steps; 0 takes the last weights
-    smoothing: float = 0.0  # of labels
-    agreement: float = 0.0  # weight of the divergence between two passes' dropouts (R-Drop, Liang et al. 2021)
-    weight_decay: float = 0.01
-    layer_decay: float = 1.0  # factor of the rate from each layer to the one below
-    freeze_embeddings: bool = False
-    hints: bool = True  # the model is told what the knowledge tables know of each word
-    gold: float = 0.3  # weight of the labels where teachers have read the query too
-    temperature: float = 1.0  # of teachers and student in distillation
-    clip: float = 1.0  # longest gradient
-    seed: int = 0
-    minutes: float = 0.0  # at most, the schedule falls to nothing by then; 0: as long as the epochs take
-
-
-def recipe_of(base: Recipe, given: Sequence[str]) -> Recipe:
-    """The recipe with settings replaced: name=value each.
-
-    Raises:
-        InputError: no such setting, or a value of another kind.
-    """
-    kinds = {field.name: type(getattr(base, field.name)) for field in fields(base)}
-    made: dict[str, Any] = {}
-    for one in given:
-        name, _, value = one.partition("=")
-        if name not in kinds:
-            raise InputError(f"no setting {name!r}{nearest(name, kinds)}; legal: {', '.join(kinds)}")
-        try:
-            made[name] = {"true": True, "false": False}[value] if kinds[name] is bool else kinds[name](value)
-        except (ValueError, KeyError):
-            wanted = "true or false" if kinds[name] is bool else f"a number of type {kinds[name].__name__}"
-            raise InputError(f"setting {name}={value!r}: legal is {wanted}") from None
-    return replace(base, **made)
-
-
 def fit(
     model: TaggerModel,
-    rows: Sequence[Encoded],
+    rows: Callable[[int], Sequence[Encoded]],
     recipe: Recipe,
     folder: Path,
     *,
@@ -88,15 +44,16 @@ def fit(
     look: Callable[[TaggerModel], float] | None = None,
     identity: str = "",
 ) -> tuple[TaggerModel, list[dict[str, float]]]:
-    """Train `model` on the rows; the trained one (the mean over the steps), and a line an epoch: loss, look, seconds.
+    """Train `model`; the trained one (the mean over the steps), and a line an epoch: loss, look, seconds.
 
+    `rows` gives the examples of an epoch by its number, always the same for the same number and always as many.
     `folder` keeps the checkpoint; with the same recipe and `identity` (of data and model) a run goes on from it.
     `look` is shown the model after every epoch.
 
     Raises:
         PlanError: the folder keeps a fit of another recipe or other data.
     """
-    state = _State(model.to(device), recipe, folder, identity, math.ceil(len(rows) / recipe.batch))
+    state = _State(model.to(device), recipe, folder, identity, math.ceil(len(rows(0)) / recipe.batch))
     state.resume()
     with progress(f"train {label}", recipe.epochs * state.per_epoch, lambda: f"loss {state.loss:.3f}") as advance:
         advance(state.step)
@@ -105,8 +62,9 @@ def fit(
             generator = torch.Generator().manual_seed(recipe.seed * 1000 + state.epoch)
             torch.manual_seed(recipe.seed * 1000 + state.epoch)
             model.train()
-            for places in _batches(rows, recipe, state.epoch):
-                batch = masked(collate([rows[i] for i in places], device), recipe.word_drop, mask_id, generator)
+            some = rows(state.epoch)
+            for places in _batches(some, recipe, state.epoch):
+                batch = masked(collate([some[i] for i in places], device), recipe.word_drop, mask_id, generator)
                 total, steps = total + state.learn(batch, began), steps + 1
                 advance(1)
             state.seconds += time.monotonic() - began

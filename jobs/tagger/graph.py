@@ -139,7 +139,7 @@ class _Builder:
         return self.linear(x, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])
 
     def linear(self, x: str, weight: Array, bias: Array, *, out: str = "", exact: bool = False) -> str:
-        """x · weightᵀ + bias. `exact`: in float32 in any case."""
+        """The map x · weightᵀ + bias. `exact`: in float32 in any case."""
         graph = self.graph
         if self.levels is None or exact:
             return graph.op("Add", graph.op("MatMul", x, graph.const(weight.T)), graph.const(bias), out=out)

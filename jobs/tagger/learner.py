@@ -80,11 +80,11 @@ class Encoder:
 class TaggerModel(nn.Module):
     """Logits of labels for words."""
 
-    def __init__(self, body: nn.Module, labels: int, *, hints: bool, dropout: float = 0.1) -> None:
+    def __init__(self, body: Any, labels: int, *, hints: bool, dropout: float = 0.1) -> None:
         super().__init__()
         self.body: Any = body
-        width = self.body.config.hidden_size
-        for module in self.body.modules():
+        width = body.config.hidden_size
+        for module in body.modules():
             if isinstance(module, nn.Dropout):
                 module.p = dropout
         self.dropout = nn.Dropout(dropout)

@@ -82,7 +82,8 @@ def _counts(found: Sequence[Decoded], gold: Sequence[Decoded], kind: str | None)
 def _f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     """F1 a row of sums; NaN where there is nothing to find and nothing found."""
     both = sums[:, 1] + sums[:, 2]
-    return np.divide(2 * sums[:, 0], both, out=np.full(len(sums), np.nan), where=both > 0)
+    made: NDArray[np.float64] = np.divide(2 * sums[:, 0], both, out=np.full(len(sums), np.nan), where=both > 0)
+    return made
 
 
 def _figures(draws: Draws, counts: NDArray[np.float64]) -> dict[str, Any]:
