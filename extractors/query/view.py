@@ -68,7 +68,7 @@ def as_json(
 
 
 def reading_of(d: Demand) -> str:
-    """What a demand asks for, in words: "at most 50 USD", "at least 80 % cotton", "not lace-up", "running shoe"."""
+    """What a demand asks for, in words: "at most 50 USD", "at least 80% cotton", "not lace-up", "running shoe"."""
     words = (d.canonical or "").replace("_", " ") if d.dimension == "category" else d.canonical or ""
     said = words
     if d.number is not None:
@@ -76,7 +76,7 @@ def reading_of(d: Demand) -> str:
         unit = "%" if percent else (d.unit or "")
         numbers = [format_number(n * 100 if percent else n) for n in (d.number, d.number_high) if n is not None]
         limit = "" if percent and d.number == 1 else _LIMITS[d.op]
-        measure = f"{limit}{' to '.join(numbers)} {unit}".strip()
+        measure = f"{limit}{' to '.join(numbers)}{'' if percent else ' '}{unit}".strip()
         said = f"{measure} {words}".strip() if percent else f"{words}, {measure}" if words else measure
     if d.alternatives:
         said = " or ".join([said or f"“{d.value}”", *(a.replace("_", " ") for a in d.alternatives)])
@@ -91,6 +91,8 @@ def _coloured(u: Understanding) -> RenderableType:
     for d in sorted(u.demands, key=lambda d: d.role == "head"):
         if d.start is not None and d.end is not None:
             shown.stylize(f"{_style(d)} underline", d.start, min(d.end, _LONGEST))
+    if not typed.strip():
+        shown = Text("(nothing)", style="dim")
     if len(typed) > _LONGEST:
         shown.append(f"… ({len(typed):,} characters)", "dim")
     return _indented(shown)
@@ -101,7 +103,9 @@ def _about(u: Understanding, said: str) -> Iterator[RenderableType]:
     said = said or (f"read by {u.engine}" if u.engine else "")
     if u.status != "ok":
         yield _indented(
-            Text.assemble(("not understood: ", "red"), u.error or "no reason was given", (f" · {said}", "dim"))
+            Text.assemble(
+                ("not understood: ", "red"), u.error or "no reason was given", (f" · {said}" if said else "", "dim")
+            )
         )
         return
     if u.corrections:
@@ -118,7 +122,7 @@ def _about(u: Understanding, said: str) -> Iterator[RenderableType]:
 
 
 def _sure(confidence: float) -> str:
-    return f"{round(100 * confidence)}\u00a0% sure"
+    return f"{round(100 * confidence)}% sure"
 
 
 def _thing(u: Understanding) -> str:
