@@ -16,6 +16,7 @@ from extractors.context import Phrase, as_reading, without_overlap
 from extractors.prose import kin, measured_here, said_of_item
 from extractors.sources import LONGEST_TITLE, Source
 from lore_mm.knowledge import Knowledge
+from lore_mm.liquids import is_liquid, read_fluid
 from lore_mm.mentions import Mention, scanner_for
 from lore_mm.schema import AttributeSchema, Schemas, load_dimensions
 from lore_mm.types import AttributeValue, Evidence, Item
@@ -67,6 +68,7 @@ class Reader:
         self.item = item
         self.category = category
         self.department = self.knowledge.department(category) if category else None
+        self.liquid = is_liquid(category, knowledge)
         self.schema: AttributeSchema | None = schemas.for_category(category, self.knowledge) if schemas else None
 
     # -- what it is and whose ------------------------------------------------------------------------------------------
@@ -158,7 +160,7 @@ class Reader:
         field, text = source.field or "", source.text.strip()
         if field == "size" and self._is_memory(text):
             field = "memory"
-        numbers = find_quantities(text)
+        numbers = [read_fluid(q) for q in find_quantities(text)] if self.liquid else find_quantities(text)
         if field in ("size", "year", "age", "seats", "bundle", "origin", "model", "store", "resolution"):
             yield self._plain(field, text, source, numbers)
             return
@@ -288,7 +290,7 @@ class Reader:
     # -- numbers -------------------------------------------------------------------------------------------------------
 
     def _quantities(self, source: Source, quantities: Sequence[Quantity]) -> Iterator[AttributeValue]:
-        for q in quantities:
+        for q in map(read_fluid, quantities) if self.liquid else quantities:
             name = self._name_of(q, source.text)
             if name and not (q.kind == "year" and source.kind == "text"):
                 yield self._number(name, q, source)

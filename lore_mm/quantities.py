@@ -54,7 +54,7 @@ def _units() -> _Units:
         for spelling, name in table.get("names", {}).items():
             factors[_key(spelling)] = (kind, 1.0, name)
     # Any word may stand where a unit stands; the table decides. That keeps the pattern small and quick.
-    long = r"(?:fl\.?|fluid|square|sq|thread|degrees)[\s-]?[a-z]+"
+    long = r"(?:fluid|fl\.?|square|sq|thread|degrees|us|uk|imperial)[\s-]?[a-z]+"
     unit = rf"(?!(?:x|to|by|and)\b)(?:{long}|[^\W\d_]{{1,12}}[²2]?|''|[\"”″'’′]|°c)"
     one = "(?:[\\s-]?(?P<u#>" + unit + ")(?![^\\W_]))?"
     more = r"\s?(?P<s#>-|–|—|to\b|x|×|\*|by\b)\s?(?P<n#>" + _PLAIN + ")" + one

@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from lore_mm.knowledge import Knowledge
+from lore_mm.liquids import is_liquid, read_fluid
 from lore_mm.types import Demand, Evidence, Operator
 from lore_mm.values import format_number
 from relevance.construct import Step
@@ -80,12 +81,14 @@ def spec(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
     stated = [f for f in view.stated("spec") if f.attribute in step.attributes]
     finding = _numeric(step, stated) or _numeric(step, view.stated("spec"))
     if finding is None or finding.relation != "within":
-        others = (_numeric(step, _from_text(step, view)), shoe_size(step, view, knowledge))
+        others = (_numeric(step, _from_text(step, view, knowledge)), shoe_size(step, view, knowledge))
         finding = best([x for x in (finding, *others) if x])
     return finding or unstated(demand)
 
 
-def _from_text(step: Step, view: ItemView) -> list[Found]:
+def _from_text(step: Step, view: ItemView, knowledge: Knowledge) -> list[Found]:
+    liquid = any(is_liquid(kind.value, knowledge) for kind in view.categories)
+    quantities = ((source, read_fluid(q) if liquid else q) for source, q in view.quantities)
     return [
         Found(
             value=q.text,
@@ -96,7 +99,7 @@ def _from_text(step: Step, view: ItemView) -> list[Found]:
             evidence=(Evidence(source, q.text, q.start, q.end),),
             confidence=0.9 if source == "title" else 0.7,
         )
-        for source, q in view.quantities
+        for source, q in quantities
         if q.unit == (step.demand.unit or "")  # a size without a unit
     ]
 

@@ -8,11 +8,12 @@ before, and a value that the schema of the head's category does not know gets no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import lru_cache
 from operator import attrgetter
 
 from lore_mm.knowledge import Knowledge
+from lore_mm.liquids import ML_PER_GRAM, in_ounces, is_liquid
 from lore_mm.schema import Schemas, load_schemas
 from lore_mm.shoe_sizes import SYSTEMS, convert, has_shoe_sizes, wearer
 from lore_mm.shopify import Taxonomy
@@ -47,7 +48,8 @@ class Linker:
     def link(self, demands: Sequence[Demand]) -> tuple[Demand, ...]:
         """The same demands in the same order, with `links` as far as something is known of them.
 
-        Legal values are those of the category that the demands name, the first of them; the common ones without.
+        Legal values are those of the category that the demands name, the first of them; the common ones without. Ounces
+        of a liquid become fluid ounces, in ml: what kind of thing it is, is known only now.
         """
         category = self._category(demands)
         linked = []
@@ -55,6 +57,8 @@ class Linker:
             if d.number is None or d.canonical is not None:
                 links = self.links(d.dimension, d.canonical or d.value, category)
             elif d.dimension == "spec":
+                if d.unit == "g" and is_liquid(category, self.knowledge) and in_ounces(d.value):
+                    d = _fluid(d)
                 links = self._sizes(d, category, demands)
             else:
                 links = ()
@@ -108,6 +112,11 @@ class Linker:
             return ()
         group = wearer(x.canonical for x in demands if x.dimension == "audience" and x.canonical and x.polarity > 0)
         return _european(d.number, d.number_high, d.unit, group)
+
+
+def _fluid(d: Demand) -> Demand:
+    high = None if d.number_high is None else d.number_high * ML_PER_GRAM
+    return replace(d, number=(d.number or 0.0) * ML_PER_GRAM, number_high=high, unit="ml")
 
 
 @lru_cache(maxsize=4096)
