@@ -150,7 +150,7 @@ def test_the_command_prints_one_json_object(store, result):
     assert json.loads(out) == result
     code, out, talk = command("jobs.evaluate", "jugde", "--store", store.uri)
     assert (code, out) == (2, "")
-    assert talk == "error: cannot measure 'jugde', did you mean 'judge'?; legal: judge, attributes\n"
+    assert talk == "error: cannot measure 'jugde', did you mean 'judge'?; legal: judge, attributes, queries\n"
 
 
 def write_lines(file, rows):
