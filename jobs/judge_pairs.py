@@ -16,8 +16,9 @@ import polars as pl
 import pyarrow as pa
 import typer
 
-from extractors.queries import understand
-from jobs.options import BatchRows, KnowledgeFolder, Limit, NewRun, RetryFailed, Sample, StoreAddress
+from extractors.queries import QueryEngine, open_engine, understand
+from jobs.open_extractors import model_options
+from jobs.options import BatchRows, KnowledgeFolder, Limit, ModelOption, NewRun, RetryFailed, Sample, StoreAddress
 from jobs.plan import Counts
 from jobs.spine import run_job
 from lore_mm.catalogue import read_pairs
@@ -54,17 +55,27 @@ class JudgePairs:
     reads: tuple[str, ...] = ("items", "attributes", "demands")
     key: tuple[str, ...] = ("query_id", "item_id")
 
-    def __init__(self, store: FeatureStore, judge: Judge, pairs: pa.Table, origin: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        store: FeatureStore,
+        judge: Judge,
+        pairs: pa.Table,
+        origin: Mapping[str, Any],
+        engine: QueryEngine | None = None,
+    ) -> None:
         self.job = f"judge_pairs_of_{origin['from']}"  # an unfinished search does not stand in the way of the labels
         self.store = store
-        self.judge = judge
+        self.judge, self.engine = judge, engine
         self.pairs = pairs
         self.verdict: Mapping[str, str] = {"mode": "rules"}
         sha = sha_of([sha_of(part.to_pylist()) for part in pairs.to_batches(max_chunksize=8192)])
         self.settings: Mapping[str, Any] = {"judge": judge.sha, "pairs": {**origin, "sha": sha}}
+        if engine is not None:
+            self.settings = {**self.settings, "engine": engine.name, "engine_sha": engine.sha}
         self.settings_sha = judge.sha
         self._snapshot: Snapshot | None = None
         self._demands: dict[tuple[str, str | None], Understanding] = {}
+        self._read: dict[tuple[str, str | None], Understanding] = {}  # just now, because no demands are stored
 
     def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
         """The pairs as they were given; items and demands are looked up at the pinned versions."""
@@ -96,10 +107,11 @@ class JudgePairs:
         new = [
             Query(*query)
             for query in dict.fromkeys(q for q, _ in asked)
-            if query[1] is not None and query not in self._demands
+            if query[1] is not None and query not in self._demands and query not in self._read
         ]
-        read = understand(new, self.judge.knowledge)
-        queries = {(one.query.query_id, one.query.text): one for one in read} | self._demands
+        read = self.engine.understand(new) if self.engine else understand(new, self.judge.knowledge)
+        self._read |= {(one.query.query_id, one.query.text): one for one in read}
+        queries = {query: self._demands.get(query) or self._read.get(query) for query, _ in asked}
         ids = list(dict.fromkeys(item_id for _, item_id in asked))
         items = dict(zip(ids, self._snapshot.get(ids), strict=True))
         query_sha = {query: _query_sha(queries.get(query)) for query, _ in asked}
@@ -189,6 +201,8 @@ def judge_pairs(
     embedder: str | Embedder = DEFAULT_EMBEDDER,
     knowledge: Sequence[Path] = (),
     rules: Path | None = None,
+    engine: str | None = None,
+    options: Mapping[str, Any] | None = None,
     batch_rows: int = 1024,
     limit: int | None = None,
     sample: int | None = None,
@@ -196,6 +210,9 @@ def judge_pairs(
     new_run: bool = False,
 ) -> Counts:
     """Judge the pairs of a file, of the labels, or of a search; see `jobs.spine.run_job` for skips and resumes.
+
+    Demands that are stored are used; `engine` (an address of `extractors.queries.open_engine`, with `options` for its
+    chat model) reads the queries without, the knowledge tables unless given.
 
     Raises:
         InputError: not exactly one of `pairs`, `labels` and `top` is given.
@@ -211,15 +228,20 @@ def judge_pairs(
         model = open_embedder(embedder) if isinstance(embedder, str) else embedder
         table, origin = pairs_by_search(store, model, top or 1), {"from": "search", "top": top, "model": model.name}
     judge = Judge(load_knowledge(tuple(knowledge)), load_rulebook(rules))
-    return run_job(
-        store,
-        JudgePairs(store, judge, table, origin),
-        batch_rows=batch_rows,
-        limit=limit,
-        sample=sample,
-        retry_failed=retry_failed,
-        new_run=new_run,
-    )
+    reader = open_engine(engine, judge.knowledge, **(options or {})) if engine else None
+    try:
+        return run_job(
+            store,
+            JudgePairs(store, judge, table, origin, reader),
+            batch_rows=batch_rows,
+            limit=limit,
+            sample=sample,
+            retry_failed=retry_failed,
+            new_run=new_run,
+        )
+    finally:
+        if reader is not None:
+            reader.close()
 
 
 def main(
@@ -230,6 +252,11 @@ def main(
     embedder: Annotated[str, typer.Option(help="The model of --top, by address.")] = DEFAULT_EMBEDDER,
     knowledge: KnowledgeFolder = None,
     rules: Annotated[Path | None, typer.Option(help="A rulebook of your own.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Who reads queries that are not understood in the store: knowledge, tagger, llm:CHAT …"),
+    ] = None,
+    model_option: ModelOption = None,
     batch_rows: BatchRows = 1024,
     limit: Limit = None,
     sample: Sample = None,
@@ -250,6 +277,8 @@ def main(
         embedder=embedder,
         knowledge=[knowledge] if knowledge else [],
         rules=rules,
+        engine=engine,
+        options=model_options(model_option or ()),
         batch_rows=batch_rows,
         limit=limit,
         sample=sample,

@@ -26,7 +26,8 @@ def test_the_view_is_of_the_present_snapshot_and_says_so(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         door(["--store", store.uri])
     assert stop.value.code == 0
-    assert json.loads(capsys.readouterr().out) == {"items": 2, "versions": {"items": store.version("items")}}
+    said = {"items": 2, "queries": 0, "versions": {"items": store.version("items")}}
+    assert json.loads(capsys.readouterr().out) == said
     lamp, nobody = open_online(store).get(["lamp", "nobody"])
     assert (lamp.item.title, nobody) == ("Lamp", None)
     assert Snapshot(store).get(["chair"])[0].item.title == "Chair"

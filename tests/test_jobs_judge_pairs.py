@@ -149,6 +149,23 @@ def test_demands_of_another_text_are_not_taken(store, tmp_path, monkeypatch):
     assert set(read) == {"muji lamp"}
 
 
+def test_an_engine_reads_the_queries_without_demands_and_each_once(store, tmp_path):
+    class Reader:
+        name, sha, seen = "reader", "1", []
+
+        def understand(self, queries):
+            self.seen += [q.text for q in queries]
+            return [Understanding(q, q.text, (Demand("brand", "Muji"),), engine="reader") for q in queries]
+
+    rows = [{"query_id": "q1", "query": "muji lamp", "item_id": item_id} for item_id in ("muji", "ikea", "bose")]
+    pairs = read_pairs(write(tmp_path / "p.jsonl", *rows, {"query_id": "q2", "query": "bose box", "item_id": "bose"}))
+    work = JudgePairs(store, BrandJudge(), pairs, {"from": "file"}, Reader())
+    assert run_job(store, work, batch_rows=1) == Counts(4, 4, 0, 0)
+    assert Reader.seen == ["muji lamp"]  # "bose box" is stored
+    assert [j.grade for j in judgments(store).values()] == [Grade.L4, Grade.L1, Grade.L1, Grade.L4]
+    assert {k: v for k, v in work.settings.items() if "engine" in k} == {"engine": "reader", "engine_sha": "1"}
+
+
 def test_items_are_those_of_the_plan(store, tmp_path):
     """Features that change under a run are seen by the next one, not by half of this one."""
     work = work_of(store, tmp_path)
