@@ -54,17 +54,23 @@ class Phrase:
     noun: tuple[int, int] | None = None
 
 
-def read_phrase(text: str, mentions: Sequence[Mention], knowledge: Knowledge, strict: bool = False) -> Phrase:
+def read_phrase(
+    text: str,
+    mentions: Sequence[Mention],
+    knowledge: Knowledge,
+    strict: bool = False,
+    words: Sequence[Token] | None = None,
+) -> Phrase:
     """Settle readings and find the head.
 
     `strict`: punctuation parts phrases, and the first that names a thing decides (titles); else commas are taken
-    lightly (queries).
+    lightly (queries). `words` are the text's tokens, where they are at hand.
     """
-    words = tokens(text)
+    words = tokens(text) if words is None else words
     parts = _parts(text, words, mentions, strict)
     settled = _settle(mentions, parts, knowledge)
     head = _head(settled, parts)
-    hosts = tuple(m for m in settled if parts.get(m.start, (0, ""))[1] in _FOR and m is not head)
+    hosts = tuple([m for m in settled if m is not head and _in_for(m, parts)]) if parts else ()
     host = _host(hosts, settled, head, knowledge)
     if head is not None and _in_for(head, parts):
         noun = _noun(text, words, settled, parts, head.canonical, knowledge)
@@ -84,10 +90,14 @@ def read_phrase(text: str, mentions: Sequence[Mention], knowledge: Knowledge, st
     return Phrase(settled, None, None, host, hosts)
 
 
-Parts = dict[int, tuple[int, str]]  # start of a word → number of its part, the word that opened the part
+# Start of a word → number of its part, the word that opened the part; empty where all is one part.
+Parts = dict[int, tuple[int, str]]
+_WHOLE = (0, "")
 
 
 def _parts(text: str, words: Sequence[Token], mentions: Sequence[Mention], strict: bool) -> Parts:
+    if not strict and _PARTING.isdisjoint([w.text for w in words]):
+        return {}
     inside = {i for m in mentions for i in range(m.start, m.end)}
     parts: Parts = {}
     number, opener, last = 0, "", 0
@@ -107,6 +117,8 @@ def _readings(mention: Mention) -> tuple[Reading, ...]:
 
 
 def _settle(mentions: Sequence[Mention], parts: Parts, knowledge: Knowledge) -> tuple[Mention, ...]:
+    if not any([m.others for m in mentions]):
+        return tuple(mentions)
     firm = [m for m in mentions if m.table == "category" and not any(o.table in _QUALITIES for o in m.others)]
     series = [m for m in mentions if m.table == "series"]
     things = [m.canonical for m in firm] + [
@@ -146,7 +158,7 @@ def _choose(
 
 
 def _part(m: Mention, parts: Parts) -> int:
-    return parts.get(m.start, (0, ""))[0]
+    return parts.get(m.start, _WHOLE)[0]
 
 
 def _hue_or_stuff(by_table: dict[str, Reading], things: Sequence[str], knowledge: Knowledge) -> Reading | None:
@@ -179,14 +191,15 @@ def _head(mentions: Sequence[Mention], parts: Parts) -> Mention | None:
 
 
 def _in_for(m: Mention, parts: Parts) -> bool:
-    return parts.get(m.start, (0, ""))[1] in _FOR
+    return parts.get(m.start, _WHOLE)[1] in _FOR
 
 
 def _host(
     hosts: Sequence[Mention], mentions: Sequence[Mention], head: Mention | None, knowledge: Knowledge
 ) -> str | None:
     """The thing that the head is for, part of, or used with."""
-    for m in (*hosts, *(m for m in mentions if m is not head and (head is None or m.start < head.start))):
+    before = [m for m in mentions if m is not head and (head is None or m.start < head.start)]
+    for m in (*hosts, *before):
         if m.negated:
             continue
         if m.table == "category":
@@ -218,7 +231,7 @@ def _refined(category: str, host: str | None, knowledge: Knowledge) -> str:
     """The accessory of that host which is called as the category is: bag + laptop → laptop bag."""
     if host is None or host == category:
         return category
-    name = singular(tokens(knowledge.categories[category].name)[-1].text)
+    name = _last_word(knowledge.categories[category].name)
     found = _accessory(name, host, knowledge)
     if found is None or not (knowledge.is_a(found, category) or knowledge.categories[found].name.endswith(name)):
         return category
@@ -231,8 +244,9 @@ def _noun(
     """An unknown word that with its host names an accessory: "case" in "iphone 13 case" or "stand for laptop"."""
     if host is None:
         return None
-    covered = {i for m in mentions for i in range(m.start, m.end)}
-    for word in reversed([w for w in words if w.start not in covered and parts[w.start][1] not in _FOR]):
+    for word in reversed(words):
+        if parts.get(word.start, _WHOLE)[1] in _FOR or _covers(mentions, word):
+            continue
         found = _accessory(singular(word.text), host, knowledge)
         if found is not None:
             return found, (word.start, word.end)
@@ -243,17 +257,22 @@ def _part_behind(
     text: str, words: Sequence[Token], mentions: Sequence[Mention], parts: Parts, head: Mention, knowledge: Knowledge
 ) -> tuple[str | None, tuple[int, int]] | None:
     """The unknown noun right behind the head that names a part or accessory of it, with its kind where known."""
-    covered = {i for m in mentions for i in range(m.start, m.end)}
     word = next((w for w in words if w.start >= head.end), None)
-    if word is None or word.start in covered or text[head.end : word.start] not in (" ", "-"):
+    if word is None or text[head.end : word.start] not in (" ", "-") or _covers(mentions, word):
         return None
     noun = singular(word.text)
     found = _accessory(noun, head.canonical, knowledge)
     return (found, (word.start, word.end)) if found or noun in _PARTS else None
 
 
+def _covers(mentions: Sequence[Mention], word: Token) -> bool:
+    return any([m.start <= word.start < m.end for m in mentions])
+
+
 def _accessory(noun: str, host: str, knowledge: Knowledge) -> str | None:
-    candidates = _accessories(knowledge).get(noun, ())
+    candidates = _accessories(knowledge).get(noun)
+    if candidates is None:
+        return None
     direct = [c for c in candidates if host in knowledge.categories[c].accessory_of]
     wider = [
         c
@@ -261,6 +280,11 @@ def _accessory(noun: str, host: str, knowledge: Knowledge) -> str | None:
         if any(knowledge.is_a(host, a) or knowledge.is_a(a, host) for a in knowledge.categories[c].accessory_of)
     ]
     return next(iter([*direct, *wider]), None)
+
+
+@lru_cache(maxsize=4096)
+def _last_word(name: str) -> str:
+    return singular(tokens(name)[-1].text)
 
 
 @lru_cache(maxsize=4)
@@ -279,6 +303,8 @@ def _accessories(knowledge: Knowledge) -> dict[str, tuple[str, ...]]:
 
 def without_overlap(mentions: Sequence[Mention], spans: Sequence[tuple[int, int]]) -> list[Mention]:
     """The mentions that share no character with the spans."""
+    if not spans:
+        return list(mentions)
     return [m for m in mentions if not any(m.start < end and start < m.end for start, end in spans)]
 
 

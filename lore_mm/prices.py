@@ -52,6 +52,11 @@ _PRICE = re.compile(
     re.IGNORECASE,
 )
 _DIGIT = re.compile(r"\d")
+# A number without any of these in its text is no price: a currency, a bound or a price word, whole or in part.
+_HINT = re.compile(
+    rf"[$€£¥￥₹<>≤≥~]|{'|'.join(_NAMES)}|under|below|less|cheaper|up to|most|max|no more|not over|not more|within|over|"
+    r"above|more|at least|from|min|starting|between|around|about|approx|and up|price|budget|cost|only"
+)
 _PRICE_WORD_BEFORE = re.compile(
     r"(?:price[ds]?|budget|cost(?:s|ing)?|for only|only)\s?(?:of|is|at|:)?\s?$", re.IGNORECASE
 )
@@ -63,7 +68,7 @@ def find_prices(text: str, default_currency: str | None = None) -> list[Price]:
     A bare number is a price only after a bound ("under 50") or a price word ("budget 50"), and never before a unit.
     """
     found: list[Price] = []
-    if not _DIGIT.search(text):
+    if not _DIGIT.search(text) or not _HINT.search(text.lower()):
         return found
     for m in _PRICE.finditer(text):
         symbol = m["sym"] or m["sym_a"] or m["sym_b"] or m["sym_c"]

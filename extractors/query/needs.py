@@ -17,6 +17,7 @@ __all__ = ["need_by_words", "stem"]
 
 _CONFIDENCE = 0.8
 _STEM = 3  # letters that a stem has at least
+_OUTRIGHT = frozenset(("series", "need", "brand"))
 
 Groups = tuple[frozenset[str], ...]
 
@@ -34,6 +35,11 @@ def stem(word: str) -> str:
     return one[:-1] if one.endswith("e") and len(one) > _STEM else one
 
 
+@lru_cache(maxsize=65536)
+def _bare_stem(word: str) -> str:
+    return stem(word.strip("?!.,"))
+
+
 @lru_cache(maxsize=4)
 def _patterns(knowledge: Knowledge) -> dict[str, list[tuple[str, Groups]]]:
     """The patterns by each word of their first group, so that a query looks at few: stem → [(need, groups)]."""
@@ -46,17 +52,19 @@ def _patterns(knowledge: Knowledge) -> dict[str, list[tuple[str, Groups]]]:
     return found
 
 
-def need_by_words(text: str, mentions: Sequence[Mention], knowledge: Knowledge) -> list[Mention]:
-    """The mentions with a need in place of the words that say it, or as they are.
+def need_by_words(
+    text: str, mentions: Sequence[Mention], knowledge: Knowledge, found: Sequence[Token] | None = None
+) -> list[Mention]:
+    """The mentions with a need in place of the words that say it, or as they are. `found` are the text's tokens.
 
     A query that names a thing, a model or a need outright is left alone, unless the thing is among the need's words.
     """
-    if any(m.table in ("series", "need", "brand") for m in mentions):
+    if any([m.table in _OUTRIGHT for m in mentions]):
         return list(mentions)
     patterns = _patterns(knowledge)
-    if not any(stem(word.strip("?!.,")) in patterns for word in text.lower().split()):
+    if patterns.keys().isdisjoint(map(_bare_stem, text.lower().split())):
         return list(mentions)
-    words = [(w, stem(w.text)) for w in tokens(text)]
+    words = [(w, stem(w.text)) for w in (tokens(text) if found is None else found)]
     stems = {s for _, s in words}
     things = [m for m in mentions if m.table == "category"]
     best: tuple[int, str, list[Token]] | None = None

@@ -178,6 +178,7 @@ class Knowledge:
         self.needs: Mapping[str, Need] = {n.id: n for n in needs}
         self.homonyms: Mapping[str, Homonym] = {h.word: h for h in homonyms}
         self._check()
+        self._above = {category: tuple(self._walk_up(category)) for category in self.categories}
 
     @cached_property
     def sha(self) -> str:
@@ -196,12 +197,7 @@ class Knowledge:
 
     def ancestors(self, category: str) -> tuple[str, ...]:
         """The ids above a category, nearest first; empty for a root or an unknown id."""
-        above: list[str] = []
-        entry = self.categories.get(category)
-        while entry and entry.parent:
-            above.append(entry.parent)
-            entry = self.categories.get(entry.parent)
-        return tuple(above)
+        return self._above.get(category, ())
 
     def is_a(self, category: str, other: str) -> bool:
         """True where `category` is `other` or lies below it."""
