@@ -14,12 +14,12 @@ from lore_mm.text import Token, tokens
 from lore_mm.types import Demand
 from lore_mm.values import Quantity
 
-__all__ = ["HEAD_ORDER", "unknown_words"]
+__all__ = ["EMPTY", "HEAD_ORDER", "unknown_words"]
 
 HEAD_ORDER = ("category", "model", "brand", "ip", "store")  # what can be the head, the likeliest first
 
 # Words that carry no demand.
-_EMPTY = frozenset(
+EMPTY = frozenset(
     "a an the of for with in on and or to by from at as is are be it its this that these those my your our their "
     "me i we you some any all very really quite just also too so best good great nice want need looking look find "
     "search buy buying get shop please show something thing things stuff which what who how where when why do "
@@ -73,7 +73,7 @@ def _runs(text: str, words: Sequence[Token]) -> Iterator[tuple[int, int, bool]]:
     run: list[Token] = []
     negated = False
     for word in [*words, None]:
-        empty = word is None or word.text in _EMPTY
+        empty = word is None or word.text in EMPTY
         code = word is not None and not empty and bool(_PART_NUMBER.fullmatch(word.text)) and len(word.text) > 3
         joined = bool(run) and word is not None and not text[run[-1].end : word.start].strip(" -'’&")
         if run and (empty or code or not joined):
