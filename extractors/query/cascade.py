@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from extractors.query.engine import QueryEngine, failed, readable
+from extractors.query.unknown import EMPTY
 from lore_mm.errors import ConfigError
 from lore_mm.fingerprint import sha_of
-from lore_mm.spelling import common_words
 from lore_mm.text import tokens
 from lore_mm.types import Demand, Query, Understanding
 
@@ -56,10 +56,9 @@ def _unknown(d: Demand) -> bool:
 
 
 def _left_out(u: Understanding) -> list[str]:
-    """Words that no demand took, but for everyday English, which says how and seldom what."""
+    """Words that no demand took, but for those that ask for nothing."""
     taken = {i for d in u.demands if d.start is not None and d.end is not None for i in range(d.start, d.end)}
-    everyday = common_words()
-    return [w.text for w in tokens(u.query.text) if w.start not in taken and w.text not in everyday]
+    return [w.text for w in tokens(u.query.text) if w.start not in taken and w.text not in EMPTY]
 
 
 class Cascade:

@@ -13,7 +13,7 @@ from typing import Any
 
 from extractors.context import Phrase
 from extractors.query.demands import from_offer, from_price, from_quantities
-from extractors.query.offers import find_offers, year_ranges
+from extractors.query.offers import find_offers
 from lore_mm.knowledge import Knowledge
 from lore_mm.types import Demand, Operator
 from lore_mm.values import find_prices, find_quantities, format_number
@@ -35,8 +35,7 @@ class Measures:
         self.text, self.category, self.knowledge = text, category, knowledge
         self._offers = find_offers(text)
         self._prices = [p for p in find_prices(text) if not _over(p, self._offers)]
-        found = (*find_quantities(text), *year_ranges(text))
-        self._quantities = [q for q in found if not _over(q, (*self._prices, *self._offers))]
+        self._quantities = [q for q in find_quantities(text) if not _over(q, (*self._prices, *self._offers))]
 
     def measured(self, d: Demand, said: Mapping[str, Any] | None) -> Iterator[Demand]:
         """The demand with the numbers of its words, once for each; as it is where it is about none.
@@ -79,7 +78,7 @@ class Measures:
         """The quantities among the words; one takes the model's words along, several stand each for itself."""
         quantities = [q for q in self._quantities if _over(q, (d,))]
         phrase = Phrase((), None, self.category)
-        made = [_kept(one, d) for one in from_quantities(quantities, phrase, self.knowledge, self.text)]
+        made = [_kept(one, d) for one in from_quantities(quantities, phrase, self.knowledge)]
         if len(made) == 1:
             start, end = _both(made[0], d)
             return [replace(made[0], value=self.text[start:end], start=start, end=end)]

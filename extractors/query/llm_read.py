@@ -196,7 +196,7 @@ class _Reader:
         canonical = canonical_of(dimension, one["canonical"], "", self.knowledge)
         if dimension in _NUMBERED:
             return
-        sure = self._likelihood("implied", i)
+        sure, cited = self._likelihood("implied", i), self._cited(one)
         value = clean(one["canonical"]).replace("_", " ") if canonical is None else canonical.replace("_", " ")
         yield Demand(
             dimension=dimension,
@@ -206,8 +206,17 @@ class _Reader:
             confidence=sure if canonical else sure * _GUESSED,
             latent=True,
             why=clean(one["why"]),
-            knowledge=self._cited(one),
+            alternatives=tuple(self._as_well(dimension, canonical, cited)),
+            knowledge=cited,
         )
+
+    def _as_well(self, dimension: str, canonical: str | None, cited: Collection[str]) -> Iterator[str]:
+        """What meets the need as well, by the entries that the model goes by."""
+        for name in cited:
+            need = self.knowledge.needs.get(name.removeprefix("needs/"))
+            for d in need.demands if need else ():
+                if d.dimension == dimension and canonical in (values := (d.value, *d.alternatives)):
+                    yield from (value for value in values if value != canonical)
 
 
 def canonical_of(dimension: str, said: str | None, words: str, knowledge: Knowledge) -> str | None:
