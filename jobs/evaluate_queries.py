@@ -134,8 +134,8 @@ def evaluate_tags(
     notes = ["a span is right where its type and both boundaries are; f1 is micro over spans, as seqeval by default"]
     if any(address != TAGGER for address in engines):
         notes.append(
-            "demands are scored as tags by their dimension (lore_mm/datasets/queryner.toml), which loses types that "
-            "share one: product numbers, origins and shapes are never said; segmentation does not look at types"
+            "demands are scored as tags by a table (lore_mm/datasets/queryner.toml), which loses types that share a "
+            "dimension: product numbers are never said; segmentation does not look at types"
         )
     if train:
         notes.append(f"{COMMONEST}: each word's commonest type in split train; a word never met there is a modifier")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from lore_mm.datasets.queryner import Span
-from lore_mm.datasets.queryner_types import entity_types, negated_type, type_of_dimension
+from lore_mm.datasets.queryner_types import entity_types, negated_type, type_of
 from lore_mm.types import Demand
 
 __all__ = ["apart", "dimension_spans", "tag_spans"]
@@ -36,7 +36,7 @@ def tag_spans(text: str, demands: Sequence[Demand]) -> tuple[Span, ...]:
     for d in demands:
         if d.start is not None and d.end is not None:
             at = [i for i, (start, end) in enumerate(words) if start < d.end and d.start < end]
-            kind = negated_type() if d.polarity < 0 else type_of_dimension()[d.dimension]
+            kind = negated_type() if d.polarity < 0 else type_of(d.dimension, d.canonical)
             if at:
                 rough.append(Span(at[0], at[-1] + 1, kind))  # in words, for now
     spans = apart(rough)

@@ -72,7 +72,12 @@ def query_tables(
     tables: list[object] = [table, by_part]
     if confusion:
         said = sorted({name for row in confusion.values() for name in row})
-        matrix = Table("true \\ said", *said, title=f"hard types said by {systems[0]}", box=SIMPLE)
+        matrix = Table(
+            "true \\ said",
+            *(name.replace("_", "\n") for name in said),
+            title=f"hard types said by {systems[0]}",
+            box=SIMPLE,
+        )
         for true_type, row in sorted(confusion.items()):
             matrix.add_row(true_type, *(str(row.get(name, "")) for name in said))
         tables.append(matrix)

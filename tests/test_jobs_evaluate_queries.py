@@ -172,6 +172,14 @@ def test_demands_become_tags_on_whole_words():
     }  # fmt: skip
 
 
+def test_a_value_may_go_elsewhere_than_its_dimension():
+    text = "small vintage christmas mug"
+    demands = [said(text, "style_detail", "small", "small"), said(text, "special", "vintage", "vintage")]
+    assert [s.type for s in tag_spans(text, demands)] == ["UoM", "condition"]
+    assert [s.type for s in tag_spans(text, [said(text, "special", "christmas", "christmas")])] == ["occasion"]
+    assert [s.type for s in tag_spans(text, [said(text, "special", "christmas")])] == ["modifier"]  # not linked
+
+
 def test_a_word_is_taken_along_once_and_only_where_the_annotators_do():
     text = "case for iphone for men"
     demands = [said(text, "model", "iphone"), said(text, "special", "for"), said(text, "audience", "men")]
@@ -456,7 +464,7 @@ def test_the_tagger_is_scored_on_its_own_tags(monkeypatch):
     found = evaluate_tags([NIKE], ["tagger"], resamples=5)
     assert value(found.measured["tagger"], "span_f1") == 1 and Tagger.closed
     assert COMMONEST not in found.measured and any("no baseline" in note for note in found.notes)
-    assert not any("by their dimension" in note for note in found.notes)
+    assert not any("scored as tags" in note for note in found.notes)
 
 
 def test_gold_is_evaluated(fake):

@@ -5,6 +5,7 @@ QueryNER and queries with gold demands, read from small files written here in ea
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lore_mm.datasets import queryner_types
 from lore_mm.datasets.query_sets import GoldDemand, read_gold
 from lore_mm.datasets.queryner import Span, TaggedQuery, bio_spans, read_queryner
-from lore_mm.datasets.queryner_types import entity_types, negated_type, type_of_dimension
+from lore_mm.datasets.queryner_types import entity_types, negated_type, type_of
 from lore_mm.errors import InputError
+from lore_mm.knowledge import load_knowledge
 from lore_mm.schema import load_dimensions
 
 ROWS = [
@@ -44,11 +47,20 @@ def test_every_type_has_a_dimension_and_every_dimension_a_type():
     for one in entity_types().values():
         assert {one.dimension, *one.also} <= set(dimensions), one
         assert one.means.endswith(".")
-    assert set(type_of_dimension()) == set(dimensions)
-    assert {*type_of_dimension().values(), negated_type()} <= set(entity_types())
-    # the way there and back: a type's own dimension leads to it, unless another type has more of that dimension
-    lossy = {t for t, one in entity_types().items() if type_of_dimension()[one.dimension] != t}
+    assert {*map(type_of, dimensions), negated_type()} <= set(entity_types())
+    # the way there and back: what a type's own dimension leads to, but for a few values, is another type
+    lossy = {t for t, one in entity_types().items() if type_of(one.dimension) != t}
     assert lossy == {"product_number", "shape", "origin", "condition", "occasion"}
+
+
+def test_the_values_that_go_elsewhere_are_those_of_the_tables():
+    table = tomllib.loads((Path(queryner_types.__file__).parent / "queryner.toml").read_text(encoding="utf-8"))
+    terms = load_knowledge().terms
+    for dimension, kinds in table["values"].items():
+        for kind, values in kinds.items():
+            assert kind in entity_types() and kind != type_of(dimension)
+            assert {(dimension, value) for value in values} <= terms.keys()
+            assert {type_of(dimension, value) for value in values} == {kind}
 
 
 # -- BIO ---------------------------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-__all__ = ["EntityType", "entity_types", "negated_type", "type_of_dimension"]
+__all__ = ["EntityType", "entity_types", "negated_type", "type_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class EntityType:
 
 
 @lru_cache(maxsize=1)
-def _table() -> Mapping[str, Mapping[str, object]]:
+def _table() -> Mapping[str, Mapping[str, Any]]:
     return tomllib.loads((Path(__file__).parent / "queryner.toml").read_text(encoding="utf-8"))
 
 
@@ -37,17 +38,26 @@ def entity_types() -> Mapping[str, EntityType]:
     """The 17 types by name, in the order of the table."""
     found: dict[str, EntityType] = {}
     for name, row in _table()["types"].items():
-        assert isinstance(row, dict)
         found[name] = EntityType(
             name, row["dimension"], tuple(row.get("also", ())), row["means"], tuple(row.get("takes_along", ()))
         )
     return found
 
 
+def type_of(dimension: str, canonical: str | None = None) -> str:
+    """The type that a demand is scored as; lossy, since several types share a dimension."""
+    return _types_of_values().get((dimension, canonical)) or str(_table()["dimensions"][dimension])
+
+
 @lru_cache(maxsize=1)
-def type_of_dimension() -> Mapping[str, str]:
-    """Dimension → the type that its demands are scored as; lossy, since several types share a dimension."""
-    return {dimension: str(name) for dimension, name in _table()["dimensions"].items()}
+def _types_of_values() -> Mapping[tuple[str, str | None], str]:
+    """(dimension, canonical value) → type, of the values that go elsewhere than their dimension."""
+    return {
+        (dimension, value): kind
+        for dimension, kinds in _table()["values"].items()
+        for kind, values in kinds.items()
+        for value in values
+    }
 
 
 @lru_cache(maxsize=1)
