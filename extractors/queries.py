@@ -86,7 +86,7 @@ def _open_one(part: str, knowledge: Knowledge, hint: bool, options: Mapping[str,
         from extractors.query.tagger import TaggerEngine
         from lore_mm.models.query_tagger import open_tagger
 
-        return TaggerEngine(open_tagger(), knowledge)
+        return TaggerEngine(open_tagger(knowledge=knowledge), knowledge)
     from extractors.query.llm import open_llm
 
     return open_llm(part.removeprefix("llm:"), knowledge, hint=hint, options=options)
