@@ -1,8 +1,8 @@
 import io
 import json
 
-import click
 import pytest
+import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -244,7 +244,7 @@ def test_values_are_the_words_of_the_query(text):
 
 def test_a_pipe_gets_json_lines(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("red shoes\n\n"))
-    with pytest.raises(click.exceptions.Exit) as done:
+    with pytest.raises(typer.Exit) as done:
         main(["laptop", "-"])
     assert done.value.exit_code == 1
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

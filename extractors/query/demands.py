@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from extractors.context import Phrase
-from extractors.query.offers import Offer, bounded
+from extractors.query.measures import bounded
+from extractors.query.offers import Offer
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention
 from lore_mm.types import Demand, Operator
@@ -61,7 +62,7 @@ def entry(dimension: str, canonical: str) -> str:
 
 
 class Share(NamedTuple):
-    """What part of the item must be so: `number` in [0, 1], `op` share (at least) or at_most, [start, end) its words."""
+    """What part of the item must be so: `number` in [0, 1], `op` share, at_least or at_most; [start, end) the words."""
 
     op: Operator
     number: float
@@ -77,9 +78,6 @@ _MOSTLY = re.compile(
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(r"\s?(?:of\s)?(?:[a-z]{1,12}\s)?", re.IGNORECASE)  # 80% cotton, 80% organic cotton
-_AT_MOST = re.compile(
-    r"\b(?:less than|under|below|at most|max(?:imum)?|up to|no more than|not more than)\s?$", re.IGNORECASE
-)
 
 
 def share_of(m: Mention, text: str, shares: Sequence[Quantity]) -> Share | None:
@@ -88,8 +86,7 @@ def share_of(m: Mention, text: str, shares: Sequence[Quantity]) -> Share | None:
         return None
     for q in shares:
         if q.end <= m.start and _BETWEEN.fullmatch(text, q.end, m.start):
-            op: Operator = "at_most" if _AT_MOST.search(text[max(0, q.start - 14) : q.start]) else "share"
-            return Share(op, q.number / 100, q.start, q.end)
+            return _bounded_share(q, m, text)
     for q in shares:
         if q.start >= m.end and text[m.end : q.start] in (" ", " (", ": "):
             return Share("share", q.number / 100, q.start, q.end)
@@ -97,9 +94,18 @@ def share_of(m: Mention, text: str, shares: Sequence[Quantity]) -> Share | None:
         if m.text.lower().startswith(("pure ", "100%", "all ", "100 ")):
             return Share("share", 1.0, m.start, m.end)
         if before := _MOSTLY.search(text[max(0, m.start - 18) : m.start]):
-            part = 1.0 if before["pure"] else 0.5
-            return Share("share", part, m.start - len(before[0]), m.end)
+            op: Operator = "share" if before["pure"] or before["half"] else "at_least"
+            return Share(op, 1.0 if before["pure"] else 0.5, m.start - len(before[0]), m.end)
     return None
+
+
+def _bounded_share(q: Quantity, m: Mention, text: str) -> Share:
+    """A share with the bound before it or behind its material: "at least 50% wool", "30% cashmere or more"."""
+    before = bounded(q, text)
+    if before.op != "eq":
+        return Share(before.op, q.number / 100, before.start, m.end)  # type: ignore[arg-type]
+    after = bounded(q._replace(start=m.start, end=m.end), text)
+    return Share("share" if after.op == "eq" else after.op, q.number / 100, q.start, after.end)  # type: ignore[arg-type]
 
 
 def from_mention(m: Mention, share: Share | None = None) -> Demand:
@@ -196,18 +202,12 @@ def age_group(years: float) -> str:
     return "seniors"
 
 
-def from_quantities(
-    quantities: Sequence[Quantity], phrase: Phrase, knowledge: Knowledge, text: str | None = None
-) -> Iterator[Demand]:
-    """Sizes, numbers with units, counts, ages and years. Shares belong to their material and are left out.
-
-    Bounds behind a number ("16 inch or larger") are read where the `text` is given.
-    """
+def from_quantities(quantities: Sequence[Quantity], phrase: Phrase, knowledge: Knowledge) -> Iterator[Demand]:
+    """Sizes, numbers with units, counts, ages and years. Shares belong to their material and are left out."""
     electronic = phrase.category is not None and knowledge.department(phrase.category) == "electronics"
-    for bare in quantities:
-        if bare.kind in _NOT_SOLD_IN:
+    for q in quantities:
+        if q.kind in _NOT_SOLD_IN:
             continue
-        q = bare if text is None else bounded(bare, text)
         dimension, unit, number, high = "spec", q.unit or None, q.number, q.number_high
         canonical: str | None = None
         if q.kind == "year":
@@ -218,7 +218,8 @@ def from_quantities(
         elif q.kind == "count" and q.unit in _PACKS:
             dimension, unit = "bundle", _UNITS["count"]
             number = 2.0 * number if q.unit == "pair" and number == 1 else number
-        elif q.kind == "length" and electronic and _is_inch(bare) and phrase.category not in ("cable",):
+            canonical = "pair" if q.unit == "pair" else "set" if "set" in q.text.lower() else None
+        elif q.kind == "length" and electronic and _is_inch(q) and phrase.category not in ("cable",):
             if not knowledge.is_a(phrase.category or "", "cable"):
                 unit, number = "in", q.number / 2.54
                 high = None if high is None else high / 2.54
@@ -236,5 +237,8 @@ def from_quantities(
         )
 
 
+_INCH = re.compile(r"\d\s?-?(?:in|inch|inches|[\"”″]|'')(?![a-z])", re.IGNORECASE)
+
+
 def _is_inch(q: Quantity) -> bool:
-    return q.text.rstrip().lower().endswith(("in", "inch", "inches", '"', "”", "″", "''"))
+    return _INCH.search(q.text) is not None

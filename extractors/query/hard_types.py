@@ -1,17 +1,20 @@
 """What makes a query hard: one of the types of `[hard_types]` in lore_mm/schemas/dimensions.toml.
 
-A query is of the first of these that fits; what it says in the form of a question or a comparison goes before what it
-asks for, and conditions come last, since nearly every query has some:
+A query is of the first of these that fits: its form (a question, a comparison) goes before what it asks for, and plain
+conditions come last, since nearly every query has some:
 
-1. `entity_relation`: by relation to another thing: alternative to, dupe, vs, cheaper than, similar to, replacement for,
+1. `question`: asks for a fact: begins with is, does, can, which, how many …, or ends in a question mark; but "how to"
+   and "what to wear" want a thing, and "which is better, X or Y" is a comparison.
+2. `entity_relation`: by relation to another thing: alternative to, dupe, vs, cheaper than, similar to, replacement for,
    "like X but …", "shoes like vans", or a need of the kind substitute.
-2. `question`: asks for a fact: begins with is, does, can, which, how many …, or ends in a question mark.
-3. `domain_jargon`: a need of the kind jargon ("tlr", "13900k"), or a part number that alone names the thing.
-4. `solution_seeking`: a problem or an occasion: gift for, something to, ideas for, how to, best way to, "what do I
-   need", or a need of the kind solution.
-5. `negative_constraint`: something is excluded: a demand of polarity −1, or a quality that is a lack ("sugar free
+3. `negative_constraint`: something is excluded: a demand of polarity −1, or a quality that is a lack ("sugar free
    gum", "non alcoholic beer").
-6. `multi_attribute`: hard conditions, as said, on three dimensions or more, the thing's kind among them.
+4. `solution_seeking`: a problem or an occasion: gift for, something to, ideas for, how to, best way to, "what do I
+   need", or a need of the kind solution; also where the thing itself is named by it.
+5. `domain_jargon`: a need of the kind jargon ("tlr", "13900k"), or a part number that names the thing
+   without its maker.
+6. `multi_attribute`: conditions, as said and not mere wishes, on two or more dimensions beside the head. Maker and
+   model count as one, what the thing must fit as none, and words that no table knows as one.
 7. `other`.
 """
 
@@ -54,31 +57,66 @@ _LACKED = frozenset(
     "child-safe".split()
 )
 _LIKE = re.compile(r"\b(?:just |something )?like\s(?:an?\s|the\s)?", re.IGNORECASE)
-_CONDITIONS = 3
+_CHOICE = re.compile(r"\bor\b|还是|哪个", re.IGNORECASE)
+_CONDITIONS = 2
+_AS = {"model": "brand"}  # maker and model are one condition
+_NO_CONDITION = frozenset((("special", "popular"), ("special", "premium"), ("special", "budget")))
 
 
 def hard_type(text: str, demands: Sequence[Demand], phrase: Phrase, knowledge: Knowledge) -> str:
     """What makes the query hard; the order and the cues stand above."""
     kinds = {knowledge.needs[m.canonical].kind for m in phrase.mentions if m.table == "need"}
-    low = text.lower()
-    if "substitute" in kinds or _relates(text, low, phrase):
-        return "entity_relation"
+    relates = "substitute" in kinds or _relates(text, phrase)
     solution = _SOLUTION.search(text) is not None
     if not solution and _QUESTION.search(text):
-        return "question"
-    head = demands[0] if demands else None
-    if "jargon" in kinds or (head and head.dimension == "model" and head.canonical is None and not head.why):
-        return "domain_jargon"
-    if solution or "solution" in kinds:
-        return "solution_seeking"
+        return "entity_relation" if relates or _is_choice(text, demands) else "question"
+    if relates:
+        return "entity_relation"
     if any(d.polarity < 0 or _lacks(d) for d in demands):
         return "negative_constraint"
-    if len({d.dimension for d in demands if not d.latent and d.strictness == "hard"}) >= _CONDITIONS:
-        return "multi_attribute"
-    return "other"
+    if solution or "solution" in kinds:
+        return "solution_seeking"
+    head = demands[0] if demands else None
+    if "jargon" in kinds or _is_code(head, demands):
+        return "domain_jargon"
+    return "multi_attribute" if _conditions(demands) >= _CONDITIONS else "other"
 
 
-def _relates(text: str, low: str, phrase: Phrase) -> bool:
+def _is_code(head: Demand | None, demands: Sequence[Demand]) -> bool:
+    """True for a part number without a maker who would explain it."""
+    if head is None or head.dimension != "model" or head.canonical is not None or head.why:
+        return False
+    return not any(d.dimension == "brand" and not d.latent for d in demands)
+
+
+def _is_choice(text: str, demands: Sequence[Demand]) -> bool:
+    """True for "ninja or instant pot, which is better": two makers or models to choose from."""
+    return (
+        _CHOICE.search(text) is not None
+        and sum(d.dimension in ("brand", "model") and not d.latent for d in demands) > 1
+    )
+
+
+def _conditions(demands: Sequence[Demand]) -> int:
+    """On how many dimensions something is required beside the head."""
+    found = {
+        "unknown"
+        if d.canonical is None and d.number is None and d.strictness == "soft"
+        else _AS.get(d.dimension, d.dimension)
+        for d in demands
+        if d.role != "head"
+        and not d.latent
+        and d.dimension != "component"
+        and (d.dimension, d.canonical) not in _NO_CONDITION
+    }
+    head = demands[0] if demands and demands[0].role == "head" else None
+    if head is not None and head.dimension in ("brand", "model"):
+        found.discard("brand")
+    return len(found)
+
+
+def _relates(text: str, phrase: Phrase) -> bool:
+    low = text.lower()
     if not any(word in low for word in _RELATION_WORDS):
         return False
     if _RELATION.search(text):

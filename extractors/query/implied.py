@@ -31,7 +31,8 @@ def with_implied(demands: list[Demand], phrase: Phrase, knowledge: Knowledge) ->
     for d in demands:
         if d.dimension != "model" or d.polarity < 0:
             continue
-        series = knowledge.series.get(d.canonical or (d.why or "").rpartition("series ")[2])
+        known = d.canonical or next((e[7:] for e in d.knowledge if e.startswith("series/")), "")
+        series = knowledge.series.get(known)
         if series is None:
             continue
         if series.brand and not brands:

@@ -6,32 +6,32 @@ It knows no items and no model.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from extractors.context import Phrase, read_phrase, without_overlap
-from extractors.query.demands import from_mention, from_need, from_offer, from_price, from_quantities, share_of
+from extractors.context import read_phrase, without_overlap
+from extractors.query.demands import from_offer, from_price, from_quantities
 from extractors.query.engine import guarded
 from extractors.query.exclusions import with_exclusions
 from extractors.query.hard_types import hard_type
-from extractors.query.implied import excluded_kinds, kind_name, with_implied
+from extractors.query.implied import excluded_kinds, with_implied
+from extractors.query.known import known_terms
 from extractors.query.links import linker_for
+from extractors.query.measures import bounded, more_quantities, sides, stands, with_what_is_measured
 from extractors.query.needs import need_by_words
-from extractors.query.offers import Offer, find_offers, year_ranges
+from extractors.query.offers import find_offers
 from extractors.query.readings import confidence, other_readings, referent
-from extractors.query.typed import corrections, with_names_as_typed
+from extractors.query.typed import corrections, with_names_as_typed, without_everyday_makers
 from extractors.query.unknown import HEAD_ORDER, unknown_words
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
-from lore_mm.mentions import Mention, Scanner, scanner_for
+from lore_mm.mentions import Scanner, scanner_for
 from lore_mm.types import Demand, Query, Understanding
-from lore_mm.values import Quantity, find_prices, find_quantities
+from lore_mm.values import find_prices, find_quantities
 
 __all__ = ["KnowledgeEngine"]
 
 _VERSION = "3"
-
-_JOINED = re.compile(r"\s*(?:\bor\b|\band\b|,|/|&|\+)\s*", re.IGNORECASE)
 
 
 class KnowledgeEngine:
@@ -57,26 +57,34 @@ class KnowledgeEngine:
 
 def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Knowledge) -> Understanding:
     text = query.text
-    prices = find_prices(text)
     offers = find_offers(text)
-    spans = [(p.start, p.end) for p in prices]
-    if offers:
-        spans = [*(s for s in spans if not _overlaps(s, offers)), *((o.start, o.end) for o in offers)]
-        prices = [p for p in prices if (p.start, p.end) in spans]
-    mentions = with_names_as_typed(text, without_overlap(scanner.find(text), spans), scanner)
-    quantities = [q for q in (*find_quantities(text), *year_ranges(text)) if _stands(q, mentions, spans)]
-    mentions = without_overlap(mentions, [(q.start, q.end) for q in quantities])
-    mentions = need_by_words(text, _without_specs(text, mentions, quantities), knowledge)
+    sold = [(o.start, o.end) for o in offers]
+    prices = [p for p in find_prices(text) if not _within((p.start, p.end), sold)]
+    sold += [(p.start, p.end) for p in prices]
+    mentions = with_names_as_typed(text, without_overlap(scanner.find(text), sold), scanner)
+    mentions = without_everyday_makers(mentions, knowledge)
+    quantities = [q for q in find_quantities(text) if stands(q, mentions, sold)]
+    if more := [q for q in more_quantities(text) if stands(q, mentions, sold)]:
+        quantities = [
+            *(q for q in quantities if not _within((q.start, q.end), [(m.start, m.end) for m in more])),
+            *more,
+        ]
+    mentions, quantities = with_what_is_measured(text, mentions, quantities)
+    quantities = [q if q.kind == "share" else bounded(q, text) for q in quantities]
+    numbered = [(q.start, q.end) for q in quantities]
+    numbered += (measures := sides(text, numbered))
+    mentions = need_by_words(text, without_overlap(mentions, numbered), knowledge)
     phrase = read_phrase(text, with_exclusions(text, mentions), knowledge)
-    corrected = corrections(phrase.mentions)
 
-    demands = [_variant(d, text) for d in _known(text, phrase, quantities, knowledge)]
+    demands = [*known_terms(text, phrase, quantities, knowledge)]
     demands.extend(from_price(p, text) for p in prices)
     demands.extend(from_offer(o, text) for o in offers)
-    demands.extend(from_quantities(quantities, phrase, knowledge, text))
-    demands.extend(unknown_words(text, demands, phrase, quantities, knowledge))
-    demands = with_implied(_with_head(demands, text), phrase, knowledge)
-    demands.extend(list(excluded_kinds(demands, scanner, knowledge)))
+    demands.extend(from_quantities(quantities, phrase, knowledge))
+    demands.extend(Demand("spec", text[start:end], start=start, end=end) for start, end in measures)
+    demands.extend(unknown_words(text, demands, phrase, numbered, knowledge))
+    demands = with_implied(_with_head(demands), phrase, knowledge)
+    demands.extend([*excluded_kinds(demands, scanner, knowledge)])
+    corrected = corrections(phrase.mentions)
     readings = other_readings(text, phrase, knowledge)
     return Understanding(
         query=query,
@@ -91,106 +99,12 @@ def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Know
     )
 
 
-def _overlaps(span: tuple[int, int], offers: Sequence[Offer]) -> bool:
-    return any(o.start < span[1] and span[0] < o.end for o in offers)
+def _within(span: tuple[int, int], others: Sequence[tuple[int, int]]) -> bool:
+    """True where the span shares a character with one of the others."""
+    return any(start < span[1] and span[0] < end for start, end in others)
 
 
-def _stands(q: Quantity, mentions: Sequence[Mention], prices: Sequence[tuple[int, int]]) -> bool:
-    """False for a number that is part of a price or of a known term (iPhone 13, 2 in 1)."""
-    if any(q.start < end and start < q.end for start, end in prices):
-        return False
-    if q.kind == "share":
-        return True
-    return not any(
-        (m.start <= q.start and q.end <= m.end and (m.end - m.start) > (q.end - q.start))
-        or (m.table == "series" and m.start < q.end and q.start < m.end)
-        for m in mentions
-    )  # fmt: skip
-
-
-def _known(text: str, phrase: Phrase, quantities: Sequence[Quantity], knowledge: Knowledge) -> Iterator[Demand]:
-    """The demands of known terms: the thing, its qualities, and what it is for."""
-    shares = [q for q in quantities if q.kind == "share"]
-    named = phrase.category is not None
-    if phrase.noun is not None and phrase.category is not None:
-        start, end = phrase.noun
-        word = next(iter(knowledge.categories[phrase.category].name.split()[-1:]), "")
-        why = f"the {word} of a {knowledge.categories[phrase.host or phrase.category].name}"
-        yield Demand("category", word, phrase.category, start=start, end=end, confidence=0.9, why=why)
-    elif phrase.noun is not None:
-        start = min((m.start for m in phrase.hosts), default=phrase.noun[0])
-        value = text[min(start, phrase.noun[0]) : phrase.noun[1]]
-        why = f"a part or accessory for a {kind_name(phrase.host, knowledge)} that no table knows"
-        yield Demand("category", value, start=start, end=phrase.noun[1], confidence=0.5, why=why)
-    for m in phrase.mentions:
-        if m.table == "need":
-            yield from from_need(m, knowledge, named)
-        elif m is phrase.head:
-            head = replace(from_mention(m), alternatives=_as_well(text, m, phrase))
-            if phrase.category != m.canonical:
-                head = replace(head, why=f"a {m.text} for a {kind_name(phrase.host, knowledge)}")
-            yield replace(head, canonical=phrase.category)
-        elif phrase.head and m.canonical in _as_well(text, phrase.head, phrase):
-            continue
-        elif m.table == "category" and not m.negated:
-            yield _second_thing(m, phrase, knowledge)
-        else:
-            yield from_mention(m, share_of(m, text, shares))
-
-
-_NEXT_NUMBER = re.compile(
-    r"[ -]?(?:[a-z]?\d{1,4}[a-z]?)(?![\w%\"”″.])(?!\s?(?:inch|in|gb|tb|cm|mm|mah|pack|w|x)\b)", re.IGNORECASE
-)
-
-
-def _variant(d: Demand, text: str) -> Demand:
-    """A known series with a number that is not known ("iPhone 17"): a model of its own, known by its words only."""
-    if d.dimension != "model" or d.canonical is None or d.end is None or d.start is None or d.canonical[-1].isdigit():
-        return d
-    more = _NEXT_NUMBER.match(text, d.end)
-    if more is None:
-        return d
-    why = f"an unknown model of the series {d.canonical}"
-    return replace(d, value=text[d.start : more.end()], canonical=None, end=more.end(), why=why)
-
-
-def _as_well(text: str, head: Mention, phrase: Phrase) -> tuple[str, ...]:
-    """Other kinds of thing that would do: "tablet or laptop", "keyboard and mouse"."""
-    found: list[str] = []
-    place = head.end
-    for m in phrase.mentions:
-        if m.start >= place and _JOINED.fullmatch(text[place : m.start]) and m.table == "category" and not m.negated:
-            found.append(m.canonical)
-            place = m.end
-    return tuple(found)
-
-
-def _without_specs(text: str, mentions: Sequence[Mention], quantities: Sequence[Quantity]) -> list[Mention]:
-    """The mentions without those that only say what a number measures: the memory of "laptop 16gb ram"."""
-    things = [m for m in mentions if m.table == "category"]
-    ends = {q.end for q in quantities if q.kind == "storage"}
-    return [
-        m
-        for m in mentions
-        if not (
-            m.table == "category"
-            and len(things) > 1
-            and any(text[e : m.start].strip() == "" for e in ends if e <= m.start)
-        )
-    ]
-
-
-def _second_thing(m: Mention, phrase: Phrase, knowledge: Knowledge) -> Demand:
-    """A kind of thing that is not the head: what it is for, another kind wanted as well, or what is on it."""
-    if m.canonical == phrase.host or m in phrase.hosts:
-        return Demand(
-            "component", m.text, "accessory", strictness="soft", start=m.start, end=m.end, confidence=0.7,
-            why=f"for a {kind_name(m.canonical, knowledge)}",
-        )  # fmt: skip
-    return Demand("style_detail", m.text, None, strictness="soft", start=m.start, end=m.end, confidence=0.5)
-
-
-def _with_head(demands: list[Demand], text: str) -> list[Demand]:
+def _with_head(demands: list[Demand]) -> list[Demand]:
     """The demands with the main target first: the thing named, else a model, brand, character or store."""
     for dimension in HEAD_ORDER:
         fitting = [d for d in demands if d.dimension == dimension and d.polarity > 0]

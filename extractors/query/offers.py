@@ -1,4 +1,4 @@
-"""Offers and bounds in words: "2 for 1", "50% off", "16 inch or larger", "2023 or newer", "mostly wool".
+"""Offers in words: "2 for 1", "50% off", "half price", "buy two get one free".
 
 An offer is a demand of the dimension `special`, not of `price`: it says on what terms a thing is sold, and no amount of
 money. Its number is the least share of the price that is saved, unit `off`: 50% off and half price 0.5, 2 for 1 is 0.5
@@ -14,9 +14,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from lore_mm.values import Quantity
-
-__all__ = ["Offer", "bounded", "find_offers", "year_ranges"]
+__all__ = ["Offer", "find_offers"]
 
 
 class Offer(NamedTuple):
@@ -70,48 +68,3 @@ def _offer(m: re.Match[str]) -> Offer | None:
 
 def _count(word: str) -> int:
     return _WORDS[word.lower()] if word.isalpha() else int(word)
-
-
-_MORE = r"larger|bigger|more|up|upwards?|above|over|longer|higher|wider|taller|heavier|greater|plus|better"
-_FEWER = r"smaller|less|under|below|shorter|lower|narrower|lighter|fewer|down"
-_AFTER = re.compile(
-    rf",?\s?(?:(?:or|and)\s(?:(?P<more>{_MORE})|(?P<fewer>{_FEWER})|(?P<newer>newer|later)|(?P<older>older|earlier|younger))"
-    r"|(?P<most>max(?:imum)?|at most|or less)|(?P<least>min(?:imum)?|at least))\b",
-    re.IGNORECASE,
-)
-_YEAR_BEFORE = re.compile(
-    r"\b(?:(?P<after>after|since|newer than|later than|from|post)"
-    r"|(?P<before>before|older than|earlier than|until|pre))[\s-]?$",
-    re.IGNORECASE,
-)
-
-
-def bounded(q: Quantity, text: str) -> Quantity:
-    """A quantity with the bound that words around it set: "16 inch or larger", "5 kg max", "after 2020"."""
-    if q.number_high is not None or q.op != "eq":
-        return q
-    if q.kind == "year" and (before := _YEAR_BEFORE.search(text[max(0, q.start - 14) : q.start])):
-        start = q.start - len(before[0])
-        return q._replace(op="at_least" if before["after"] else "at_most", start=start, text=text[start : q.end])
-    after = _AFTER.match(text, q.end)
-    if after is None:
-        return q
-    least = after["more"] or after["least"] or after["newer"]
-    if after["older"]:
-        # 5 and older is an age upwards, 2010 or older a year downwards; younger the other way round
-        least = (after["older"].lower() == "older") == (q.kind == "age")
-    return q._replace(op="at_least" if least else "at_most", end=after.end(), text=text[q.start : after.end()])
-
-
-_YEARS = re.compile(r"(?<![\w.,$€£¥#/-])((?:19|20)\d\d)\s?(?:-|–|to)\s?((?:19|20)\d\d)(?![\w%-])")
-
-
-def year_ranges(text: str) -> list[Quantity]:
-    """Ranges of years: "2018-2022"."""
-    if "20" not in text and "19" not in text:
-        return []
-    return [
-        Quantity("year", float(m[1]), float(m[2]), "year", m.start(), m.end(), m[0])
-        for m in _YEARS.finditer(text)
-        if m[1] < m[2]
-    ]

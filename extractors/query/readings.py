@@ -27,15 +27,16 @@ _HUES = frozenset(("color", "material"))
 def referent(head: Demand | None, knowledge: Knowledge) -> Referent | None:
     """Whether the head names one everyday thing (precise) or a class without one (generic); None without a head.
 
-    A kind of thing is generic where the tables call it so (shoe, camera, clothing), and where it is only implied by a
-    problem ("gift for mom"); kinds that no table knows are precise: their words name them. A model is precise. A brand,
-    character or store is generic, since it names a world of things, but for a brand whose name is the thing (Kleenex).
+    A kind of thing is generic where the tables call it so (shoe, camera, clothing); kinds that no table knows are
+    precise: their words name them. A model is precise. A brand, character or store is generic, since it names a world
+    of things, but for a brand whose name is the thing (Kleenex). A head that a problem implies ("gift for mom")
+    is named by no words, and so has no referent.
     """
-    if head is None:
+    if head is None or head.latent:
         return None
     if head.dimension == "category":
         entry = knowledge.categories.get(head.canonical or "")
-        return "generic" if head.latent or (entry is not None and entry.generic) else "precise"
+        return "generic" if entry is not None and entry.generic else "precise"
     if head.dimension == "brand":
         brand = knowledge.brands.get(head.canonical or "")
         return "precise" if brand is not None and brand.genericized else "generic"

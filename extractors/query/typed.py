@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, Scanner
+from lore_mm.spelling import common_words
 from lore_mm.text import tokens
 
-__all__ = ["corrections", "with_names_as_typed"]
+__all__ = ["corrections", "with_names_as_typed", "without_everyday_makers"]
 
 _LOWER_WORD = re.compile(r"(?<![^\W_])[a-z]")
 _MASK = "\x00"
@@ -36,6 +37,28 @@ def with_names_as_typed(text: str, mentions: list[Mention], scanner: Scanner) ->
             masked = masked[: m.start] + _MASK * (end - m.start) + masked[end:]
         mentions = scanner.find(masked)
     return [m for m in mentions if not m.correction]
+
+
+def without_everyday_makers(mentions: list[Mention], knowledge: Knowledge) -> list[Mention]:
+    """The mentions without makers whose name is an everyday word, where the query names a thing they do not make.
+
+    "replacement head for a mop" is not of the maker Head; "head ski jacket" is, for Head makes skis.
+    """
+    everyday = common_words()
+    doubtful = [m for m in mentions if m.table == "brand" and not m.others and m.text in everyday]
+    if not doubtful:
+        return mentions
+    things = [m.canonical for m in mentions if m.table == "category"]
+    things += [s.category for m in mentions if m.table == "series" and (s := knowledge.series[m.canonical]).category]
+    if not things:
+        return mentions
+    out = [m for m in doubtful if not _makes(m.canonical, things, knowledge)]
+    return [m for m in mentions if m not in out] if out else mentions
+
+
+def _makes(brand: str, things: Sequence[str], knowledge: Knowledge) -> bool:
+    made = knowledge.brands[brand].makes
+    return any(knowledge.is_a(t, b) or knowledge.is_a(b, t) for t in things for b in made)
 
 
 def corrections(mentions: Sequence[Mention]) -> tuple[tuple[str, str], ...]:

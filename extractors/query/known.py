@@ -1,0 +1,117 @@
+"""Demands of the words that the tables know: the thing, its qualities, its maker and model, and what it is for.
+
+Which reading holds, and which word is the head, is settled before (`extractors.context`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from extractors.context import Phrase
+from extractors.query.demands import from_mention, from_need, share_of
+from extractors.query.implied import kind_name
+from lore_mm.knowledge import Knowledge
+from lore_mm.mentions import Mention
+from lore_mm.text import fold
+from lore_mm.types import Demand
+from lore_mm.values import Quantity
+
+__all__ = ["known_terms"]
+
+_JOINED = re.compile(r"\s*(?:\bor\b|\band\b|,|/|&|\+)\s*", re.IGNORECASE)
+
+
+def known_terms(text: str, phrase: Phrase, quantities: Sequence[Quantity], knowledge: Knowledge) -> Iterator[Demand]:
+    """The demands of the phrase's mentions, in their order; an unnamed part or accessory first."""
+    shares = [q for q in quantities if q.kind == "share"]
+    if phrase.noun is not None:
+        yield _noun(text, phrase, phrase.noun, knowledge)
+    for m in phrase.mentions:
+        if m.table == "need":
+            yield from from_need(m, knowledge, phrase.category is not None)
+        elif m is phrase.head:
+            head = replace(from_mention(m), alternatives=_as_well(text, m, phrase))
+            if phrase.category != m.canonical:
+                head = replace(head, why=f"a {m.text} for a {kind_name(phrase.host, knowledge)}")
+            yield replace(head, canonical=phrase.category)
+        elif phrase.head and m.canonical in _as_well(text, phrase.head, phrase):
+            continue
+        elif m.table == "category" and not m.negated:
+            yield _second_thing(m, phrase, knowledge)
+        elif m.table == "series":
+            yield from _maker_and_model(m, text, knowledge)
+        else:
+            yield from_mention(m, share_of(m, text, shares))
+
+
+def _noun(text: str, phrase: Phrase, span: tuple[int, int], knowledge: Knowledge) -> Demand:
+    """The head that an unknown noun and its host name: the case of "iphone 13 case", the rod of "towel rod"."""
+    start, end = span
+    if phrase.category is not None:
+        word = knowledge.categories[phrase.category].name.split()[-1]
+        why = f"the {word} of a {kind_name(phrase.host or phrase.category, knowledge)}"
+        return Demand("category", word, phrase.category, start=start, end=end, confidence=0.9, why=why)
+    start = min(start, min((m.start for m in phrase.hosts), default=start))
+    why = f"a part or accessory for a {kind_name(phrase.host, knowledge)} that no table knows"
+    return Demand("category", text[start:end], start=start, end=end, confidence=0.5, why=why)
+
+
+_NEXT_NUMBER = re.compile(
+    r"[ -]?(?!(?:19|20)\d\d\b)(?:[a-z]?\d{1,4}[a-z]?)(?![\w%\"”″.])(?!\s?(?:inch|in|gb|tb|cm|mm|mah|pack|w|x)\b)",
+    re.IGNORECASE,
+)
+
+
+def _maker_and_model(m: Mention, text: str, knowledge: Knowledge) -> Iterator[Demand]:
+    """A series; a maker's name before it is its own demand ("samsung s24"), unless in its name ("apple watch").
+
+    With a number that no table knows ("iphone 17") it is a model known by its words.
+    """
+    series = knowledge.series[m.canonical]
+    maker = _plain(series.brand or "")
+    d = from_mention(m)
+    if maker and _plain(m.text).startswith(maker + " ") and not _plain(series.name).startswith(maker):
+        cut = text.index(" ", m.start + len(maker) - 1) + 1
+        yield replace(d, dimension="brand", value=text[m.start : cut - 1], canonical=series.brand, end=cut - 1)
+        d = replace(d, value=text[cut : m.end], start=cut)
+    more = None if d.canonical is None or d.canonical[-1].isdigit() else _NEXT_NUMBER.match(text, m.end)
+    if more is not None and d.start is not None:
+        why = f"an unknown model of the series {d.canonical}"
+        used = (f"series/{d.canonical}",)
+        d = replace(d, value=text[d.start : more.end()], canonical=None, end=more.end(), why=why, knowledge=used)
+    yield d
+
+
+def _plain(name: str) -> str:
+    return fold(name).replace("'", "").replace(".", "")
+
+
+def _as_well(text: str, head: Mention, phrase: Phrase) -> tuple[str, ...]:
+    """Other kinds of thing that would do: "tablet or laptop", "keyboard and mouse"."""
+    found: list[str] = []
+    place = head.end
+    for m in phrase.mentions:
+        if m.start >= place and _JOINED.fullmatch(text[place : m.start]) and m.table == "category" and not m.negated:
+            found.append(m.canonical)
+            place = m.end
+    return tuple(found)
+
+
+def _second_thing(m: Mention, phrase: Phrase, knowledge: Knowledge) -> Demand:
+    """A kind of thing that is not the head: what it is for or goes with, or else what is on it, or in it."""
+    if m in phrase.hosts or (m.canonical == phrase.host and _goes_with(phrase.category, m.canonical, knowledge)):
+        return Demand(
+            "component", m.text, "accessory", strictness="soft", start=m.start, end=m.end, confidence=0.7,
+            why=f"for a {kind_name(m.canonical, knowledge)}",
+        )  # fmt: skip
+    return Demand("style_detail", m.text, None, strictness="soft", start=m.start, end=m.end, confidence=0.5)
+
+
+def _goes_with(category: str | None, host: str, knowledge: Knowledge) -> bool:
+    """True for a part or accessory of that kind of host, and for what no table knows."""
+    entry = knowledge.categories.get(category or "")
+    if entry is None:
+        return True
+    return any(knowledge.is_a(host, main) or knowledge.is_a(main, host) for main in entry.accessory_of)
