@@ -143,7 +143,12 @@ def evaluate_tags(
         notes.append(f"no baseline {COMMONEST!r}: it learns from split train, which is measured here or not beside it")
     once = _without(queries, train, {name: scores[name] for name in engines}, resamples)
     if train:
-        notes.append(f"{len(queries) - once.get('n', len(queries))} queries also stand in split train, word for word")
+        told = f"{len(queries) - once.get('n', len(queries))} queries also stand in split train, word for word"
+        if once:
+            told += "; span F1 without them: " + ", ".join(
+                f"{name} {found['span_f1']['value']:.3f}" for name, found in once["systems"].items()
+            )
+        notes.append(told)
     return _evaluation(dataset, split, queries, engines, runs, scores, notes, resamples, without_duplicates=once)
 
 
