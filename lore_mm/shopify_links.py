@@ -38,17 +38,24 @@ class ShopifyLink(NamedTuple):
 class ShopifyLinks(NamedTuple):
     """The table: our category → Shopify's; read by `of`.
 
-    `none` are those that Shopify has no place for; `elsewhere` are those that it shelves in another place than below
-    the link of our parent (cycling shoes are with bicycles there).
+    `words` are terms of ours, by category and `name_key`, that Shopify has a kind of its own for: we call a burp cloth
+    and a bib one kind. `none` are those that Shopify has no place for; `elsewhere` are those that it shelves in another
+    place than below the link of our parent (cycling shoes are with bicycles there).
     """
 
     version: str
     links: Mapping[str, ShopifyLink]
+    words: Mapping[tuple[str, str], str]
     none: frozenset[str]
     elsewhere: frozenset[str]
 
-    def of(self, category: str, knowledge: Knowledge) -> ShopifyLink | None:
-        """The link of a category: its own, else that of the nearest kind above as a broader one; None without."""
+    def of(self, category: str, knowledge: Knowledge, words: str = "") -> ShopifyLink | None:
+        """The link of a category: its own, else that of the nearest kind above as a broader one; None without.
+
+        `words`: what it was called, where that may be more exact.
+        """
+        if words and (theirs := self.words.get((category, name_key(words)))):
+            return ShopifyLink(theirs)
         department = knowledge.department(category)
         if department and department.startswith(_OWN_DEPARTMENT) and _SHOPIFY_ID.fullmatch(category):
             return ShopifyLink(category)
@@ -81,7 +88,8 @@ def load_links() -> ShopifyLinks:
         raise ConfigError(f"{_TABLE}: more than one entry for {', '.join(twice)}")
     exact = {ours: ShopifyLink(theirs) for ours, theirs in raw["exact"].items()}
     broader = {ours: ShopifyLink(theirs, True) for ours, theirs in raw["broader"].items()}
-    return ShopifyLinks(raw["version"], exact | broader, frozenset(raw["none"]), frozenset(raw["elsewhere"]))
+    words = {(ours, name_key(term)): theirs for ours, named in raw["words"].items() for term, theirs in named.items()}
+    return ShopifyLinks(raw["version"], exact | broader, words, frozenset(raw["none"]), frozenset(raw["elsewhere"]))
 
 
 def candidates(knowledge: Knowledge, taxonomy: Taxonomy, most: int = 4) -> dict[str, tuple[Candidate, ...]]:

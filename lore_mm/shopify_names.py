@@ -15,6 +15,7 @@ from lore_mm.text import fold, singular, tokens
 __all__ = ["TaxonomyNames", "category_names", "name_key"]
 
 _AND = re.compile(r",\s*(?:&\s*)?|\s*&\s*|\s+or\s+|\s+and\s+")
+_IE = re.compile(r"(?<=..)ie$")  # caddies: of a caddy or a caddie
 _LONGEST = 8  # words of a name
 _VERTICALS = 2  # names at the root of the tree ("Vehicles & Parts > Vehicle Parts & Accessories") join much
 _BELONGING = frozenset(("accessory", "part", "care", "supply"))
@@ -22,8 +23,8 @@ _BELONGING = frozenset(("accessory", "part", "care", "supply"))
 
 @lru_cache(maxsize=65536)
 def name_key(words: str) -> str:
-    """The form in which names are compared: folded, each word in singular, one space between."""
-    return " ".join(singular(token.text) for token in tokens(fold(words)))
+    """The form in which names are compared: folded, each word in singular, one space between, -ie as -y."""
+    return " ".join(_IE.sub("y", singular(token.text)) for token in tokens(fold(words)))
 
 
 def category_names(taxonomy: Taxonomy) -> dict[str, list[tuple[str, bool]]]:
@@ -87,8 +88,9 @@ class TaxonomyNames:
         return True
 
     def _holds_all(self, category: str, word: str) -> bool:
-        """True where every category whose name has the word as a noun is that category or below it."""
-        return all(one == category or one.startswith(f"{category}-") for one in self._ending.get(word, ()))
+        """True where every category whose name ends in the word is that category, is called so alone, or is below."""
+        named = {theirs for theirs, whole in self._named[word] if whole}
+        return all(one in named or one.startswith(f"{category}-") for one in self._ending[word])
 
     def values(self, category: str, words: str) -> tuple[tuple[str, str], ...]:
         """The attributes of a category that know the words as a value: (attribute, value as Shopify writes it)."""

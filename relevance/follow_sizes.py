@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lore_mm.knowledge import Knowledge
-from lore_mm.shoe_sizes import SYSTEMS, ShoeSize, convert, has_shoe_sizes, sizes_apart, system_of, wearer
+from lore_mm.shoe_sizes import SYSTEMS, ShoeSize, foot_lengths, has_shoe_sizes, sizes_apart, system_of, wearer
 from lore_mm.types import Evidence
 from relevance.construct import Step
 from relevance.evidence import Found, ItemView
@@ -13,12 +13,14 @@ from relevance.findings import Finding, best
 
 __all__ = ["shoe_size"]
 
-# In EU sizes. A conversion is never exact: what rounds to the same half size meets, a size either way is near.
+# In sizes, EU ones between systems. A conversion is never exact: what rounds to the same half size meets, one more or
+# less is near.
 _MEETS, _NEAR = 0.25, 1.0
+_PER_CM = 1.5  # EU sizes a cm
 
 
 def shoe_size(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
-    """The nearest of an item's sizes in other systems than the demand's; None where there is none to compare.
+    """The nearest of an item's sizes that are not of the very system the demand names; None where there is none.
 
     A plain number is taken to be of the system beside it where it can be ("size 9" and UK 9), and EU where it is large.
     Whose US size it is tells the item's audience: the query's is compared with it by itself.
@@ -36,17 +38,26 @@ def shoe_size(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | Non
     for found in _sizes(view):
         assert found.number is not None
         here = ShoeSize(found.number, found.number_high or found.number, found.unit or None)
-        if system_of(asked.low, asked.system, here.system) == system_of(here.low, here.system, asked.system):
-            continue
-        apart = sizes_apart(asked, here, group)
+        if (demand.unit or None) == here.system:
+            continue  # compared by their numbers already
+        same = system_of(asked.low, asked.system, here.system) == system_of(here.low, here.system, asked.system)
+        apart = _gap(asked, here) if same else sizes_apart(asked, here, group)
         if apart is None:
             continue
         relation = "within" if apart <= _MEETS else "one_step" if apart <= _NEAR else "deviates"
-        off = "the same" if relation == "within" else f"{apart:.1f} EU sizes off"
-        reason = f"asks for {demand.value}; it has {found.value}, {off} by the length of the foot"
-        miss = 0.0 if relation == "within" else apart / convert(asked.low, asked.system, "EU", group)[0]
+        reason = f"asks for {demand.value}; it has {found.value}"
+        if not same:
+            off = "the same" if relation == "within" else f"{apart:.1f} EU sizes off"
+            reason += f", {off} by the length of the foot"
+        base = asked.low if same else foot_lengths(asked.low, asked.system, group)[0] * _PER_CM
+        miss = 0.0 if relation == "within" else apart / (base or 1.0)
         findings.append(Finding.of(relation, found, reason, miss))
     return best(findings)
+
+
+def _gap(one: ShoeSize, other: ShoeSize) -> float:
+    """How many sizes lie between two of one system."""
+    return max(other.low - one.high, one.low - other.high, 0.0)
 
 
 def _is_size(unit: str | None) -> bool:

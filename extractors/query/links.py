@@ -55,7 +55,8 @@ class Linker:
         linked = []
         for d in demands:
             if d.number is None or d.canonical is not None:
-                links = self.links(d.dimension, d.canonical or d.value, category)
+                beside = d.value if d.dimension == "category" else category
+                links = self.links(d.dimension, d.canonical or d.value, beside)
             elif d.dimension == "spec":
                 if d.unit == "g" and is_liquid(category, self.knowledge) and in_ounces(d.value):
                     d = _fluid(d)
@@ -65,20 +66,24 @@ class Linker:
             linked.append(d if links == d.links else _make(*_KEPT(d), links, d.knowledge))
         return tuple(linked)
 
-    def links(self, dimension: str, value: str, category: str | None = None) -> tuple[str, ...]:
-        """The links of one value, canonical or in words, in a query for `category`: an id of ours, or unknown words."""
-        key = (category, dimension, value)
+    def links(self, dimension: str, value: str, beside: str | None = None) -> tuple[str, ...]:
+        """The links of one value, canonical or in words.
+
+        `beside`: of a category the words it was called by, else the category that the query is for, an id of ours or
+        unknown words.
+        """
+        key = (beside, dimension, value)
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= _MOST:
                 self._known.clear()
-            found = self._known[key] = self._look_up(dimension, value, category)
+            found = self._known[key] = self._look_up(dimension, value, beside)
         return found
 
-    def shopify(self, category: str) -> str | None:
+    def shopify(self, category: str, words: str = "") -> str | None:
         """The id of a category of ours in Shopify's taxonomy, or of unknown words where a copy of it is at hand."""
         if category in self.knowledge.categories:
-            link = load_links().of(category, self.knowledge)
+            link = load_links().of(category, self.knowledge, words)
             return link and link.id
         return self.names.category(category) if self.names else None
 
@@ -94,7 +99,7 @@ class Linker:
 
     def _look_up(self, dimension: str, value: str, category: str | None) -> tuple[str, ...]:
         if dimension == "category":
-            theirs = self.shopify(value)
+            theirs = self.shopify(value, category or "")
             return () if theirs is None else (f"shopify:{theirs}",)
         if dimension in _UNLISTED:
             return ()
