@@ -113,6 +113,8 @@ def test_kinds_are_shopifys(query, words, link):
         ("boots us 9.5", "us 9.5", ("size:EU=42.5", "size:EU=40.5")),  # men's or women's: nobody said
         ("kids shoes size 13", "size 13", ("size:EU=31",)),
         ("mens sneakers size 8-10", "size 8-10", ("size:EU=40.5-43",)),
+        ("nike shoes women 9.5", "9.5", ("size:EU=40.5",)),
+        ("boots 42", "42", ("size:EU=42",)),
     ],
 )
 def test_shoe_sizes_in_eu(query, words, links):
@@ -122,6 +124,19 @@ def test_shoe_sizes_in_eu(query, words, links):
 @pytest.mark.parametrize("query", ["dress size 12", "uk 12 dress", "ring size 7", "shoes size 99", "laptop 16gb"])
 def test_what_is_no_shoe_size_has_none(query):
     assert not any(link.startswith("size:") for links in links_of(query).values() for link in links)
+
+
+def test_a_bare_number_with_shoes_is_their_size_and_else_is_not():
+    shoes = Demand("category", "shoes", "shoe", role="head")
+    nine = Demand("special", "9", strictness="soft", confidence=0.4, start=6, end=7)
+    size = LINKER.link([shoes, nine])[1]
+    assert (size.dimension, size.number, size.unit, size.strictness) == ("spec", 9, None, "hard")
+    assert (size.value, size.start, size.end, size.confidence) == ("9", 6, 7, 0.4)
+    dress = Demand("category", "dress", "dress", role="head")
+    assert LINKER.link([dress, nine])[1] == nine
+    assert LINKER.link([shoes, replace(nine, value="90")])[1].dimension == "special"  # no size
+    named = Demand("spec", "uk 8", number=8, unit="UK")
+    assert LINKER.link([shoes, named, nine])[2] == nine  # another number is the size
 
 
 def test_numbers_stay_as_typed():

@@ -7,6 +7,7 @@ before, and a value that the schema of the head's category does not know gets no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import lru_cache
@@ -14,8 +15,9 @@ from operator import attrgetter
 
 from lore_mm.knowledge import Knowledge
 from lore_mm.liquids import ML_PER_GRAM, in_ounces, is_liquid
+from lore_mm.quantities import parse_number
 from lore_mm.schema import Schemas, load_schemas
-from lore_mm.shoe_sizes import SYSTEMS, convert, has_shoe_sizes, wearer
+from lore_mm.shoe_sizes import SYSTEMS, convert, foot_lengths, has_shoe_sizes, wearer
 from lore_mm.shopify import Taxonomy
 from lore_mm.shopify_links import load_links
 from lore_mm.shopify_names import TaxonomyNames
@@ -27,6 +29,7 @@ __all__ = ["Linker", "linker_for"]
 _MOST = 100_000  # values that are remembered with their links; beyond them all are forgotten
 # These name entries of the knowledge tables, or numbers: no schema lists them.
 _UNLISTED = frozenset(("brand", "model", "price", "year", "bundle"))
+_BARE = re.compile(r"\d{1,2}(?:[.,]5)?|\d{1,2}½")
 # dataclasses.replace costs twice as much; links and knowledge are the last fields.
 _KEPT = attrgetter(*(f.name for f in fields(Demand)[:-2]))
 _make: Callable[..., Demand] = Demand
@@ -48,12 +51,15 @@ class Linker:
     def link(self, demands: Sequence[Demand]) -> tuple[Demand, ...]:
         """The same demands in the same order, with `links` as far as something is known of them.
 
-        Legal values are those of the category that the demands name, the first of them; the common ones without. Ounces
-        of a liquid become fluid ounces, in ml: what kind of thing it is, is known only now.
+        Legal values are those of the category that the demands name, the first of them; the common ones without. Two
+        things are read anew, for what kind of thing it is, is known only now: ounces of a liquid are fluid ounces, in
+        ml; a bare number with shoes ("nike shoes 9.5") is their size.
         """
         category = self._category(demands)
         linked = []
         for d in demands:
+            if d.dimension == "special" and d.canonical is None and _BARE.fullmatch(d.value):
+                d = self._size_of_shoes(d, category, demands)
             if d.number is None or d.canonical is not None:
                 beside = d.value if d.dimension == "category" else category
                 links = self.links(d.dimension, d.canonical or d.value, beside)
@@ -109,6 +115,15 @@ class Linker:
         if links or self.names is None or category is None or (theirs := self.shopify(category)) is None:
             return links
         return tuple(f"shopify:{name}={legal}" for name, legal in self.names.values(theirs, value))
+
+    def _size_of_shoes(self, d: Demand, category: str | None, demands: Sequence[Demand]) -> Demand:
+        """A bare number as the size it is, where the query is for shoes and names no other size."""
+        if d.number is not None or any(x.dimension == "spec" and x.unit in (None, *SYSTEMS) for x in demands):
+            return d
+        size = parse_number(d.value)
+        if not has_shoe_sizes(category, self.knowledge) or not foot_lengths(size, None):
+            return d
+        return replace(d, dimension="spec", number=size, strictness="hard", why="a number with shoes is their size")
 
     def _sizes(self, d: Demand, category: str | None, demands: Sequence[Demand]) -> tuple[str, ...]:
         if d.number is None or not (d.unit is None or d.unit in SYSTEMS):
