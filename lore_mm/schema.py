@@ -37,7 +37,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lore_mm.attribute import MAX_TEXT, NOT_APPLICABLE, NOT_STATED, AttributeSpec, check_value, fold
 from lore_mm.errors import ConfigError, InputError, nearest
 from lore_mm.fingerprint import sha_of
-from lore_mm.knowledge import Knowledge
+from lore_mm.knowledge import Knowledge, Term
 
 __all__ = [
     "MAX_TEXT",
@@ -217,13 +217,20 @@ def _legal_words(spec: AttributeSpec, category: str | None, knowledge: Knowledge
     if spec.values_from == "terms":
         return {
             term.value: term.terms
-            for term in knowledge.terms.values()
-            if term.dimension == spec.dimension
-            and (not term.categories or (category and any(knowledge.is_a(category, c) for c in term.categories)))
+            for term in _terms_by_dimension(knowledge).get(spec.dimension, ())
+            if not term.categories or (category and any(knowledge.is_a(category, c) for c in term.categories))
         }
     if spec.values_from == "categories":
         return {c.id: (c.name, *c.terms) for c in knowledge.categories.values()}
     return {name: entry.terms for name, entry in getattr(knowledge, spec.values_from or "").items()}
+
+
+@lru_cache(maxsize=4)
+def _terms_by_dimension(knowledge: Knowledge) -> Mapping[str, Sequence[Term]]:
+    found: dict[str, list[Term]] = {}
+    for term in knowledge.terms.values():
+        found.setdefault(term.dimension, []).append(term)
+    return found
 
 
 @lru_cache(maxsize=1)
