@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
-from lore_mm.console import command_app, for_people, print_json, run, say
+from lore_mm.console import command_app, for_people, print_json, print_table, run, say
 from lore_mm.errors import InputError
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.schema import load_schemas
@@ -65,8 +66,13 @@ def link_rows(knowledge: Knowledge, taxonomy: Taxonomy) -> list[dict[str, Any]]:
 
 def _print_links(taxonomy: Taxonomy, knowledge: Knowledge, json_wanted: bool) -> None:
     rows = link_rows(knowledge, taxonomy)
-    for row in rows:
-        if not for_people(json_wanted):
+    if for_people(json_wanted):
+        table = Table("category", "relation", "shopify", "called there", box=None, header_style="dim")
+        for row in rows:
+            table.add_row(row["category"], row["relation"], row["shopify"] or "", row["full_name"] or "")
+        print_table(table)
+    else:
+        for row in rows:
             print_json(row)
     counts = {kind: sum(row["relation"] == kind for row in rows) for kind in ("exact", "broader", "none")}
     gone = [row["category"] for row in rows if row["shopify"] and row["full_name"] is None]

@@ -4,16 +4,20 @@ Our categories in Shopify's taxonomy: the shipped table by itself, and against a
 (a folder with its categories and attributes); names found in twenty kinds written here.
 """
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from lore_mm.console import command_app
 from lore_mm.knowledge import Category, Knowledge, load_knowledge
 from lore_mm.shopify import Taxonomy, TaxonomyAttribute, TaxonomyCategory, read_taxonomy
 from lore_mm.shopify_links import ShopifyLink, candidates, load_links
 from lore_mm.shopify_names import TaxonomyNames, name_key
 from lore_mm.taxonomy import link_rows
+from lore_mm.taxonomy import main as command
 
 KNOWLEDGE, LINKS = load_knowledge(), load_links()
 COPY = os.environ.get("LORE_SHOPIFY")
@@ -280,3 +284,21 @@ def test_rows_for_review_tell_what_a_release_no_longer_has():
     assert (rows["laptop"]["shopify"], rows["laptop"]["full_name"]) == ("el-6-6", None)
     assert (rows["smart_home"]["relation"], rows["smart_home"]["shopify"]) == ("none", None)
     assert rows["denim_jacket"]["relation"] == "broader"
+
+
+def test_the_command_lists_links_and_what_a_release_lacks(tmp_path):
+    """Our categories beside a release that has two kinds only."""
+    kinds = [
+        {"id": f"gid://x/{one}", "name": name, "full_name": name, "parent_id": above, "attributes": []}
+        for one, name, above in (("aa", "Apparel & Accessories", None), ("aa-1", "Clothing", "gid://x/aa"))
+    ]
+    (tmp_path / "categories.json").write_text(json.dumps({"version": "1", "verticals": [{"categories": kinds}]}))
+    (tmp_path / "attributes.json").write_text(json.dumps({"attributes": []}))
+    done = CliRunner().invoke(command_app(command, "lore taxonomy"), [str(tmp_path), "--link", "--json"])
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["category"] for row in rows] == list(KNOWLEDGE.categories)
+    assert (rows[0]["category"], rows[0]["full_name"]) == ("clothing", "Clothing")
+    assert rows[0]["candidates"][0]["id"] == "aa-1"
+    assert "linked to no category of 1: " in done.stderr
+    assert not (tmp_path / "shopify").exists()
