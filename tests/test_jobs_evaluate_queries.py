@@ -246,8 +246,8 @@ def test_the_same_value(true, found, same):
 def test_matching_finds_as_many_pairs_as_there_are():
     text = "red or crimson mug"
     true = [meant(text, "color", "red", "red", "crimson"), meant(text, "color", "crimson", "red")]
-    found = [said(text, "color", "crimson", "red"), said(text, "color", "red", "crimson")]
-    # the first would take what only the second can have, were it served first come first served
+    found = [said(text, "color", "red", "red"), said(text, "color", "crimson", "crimson")]
+    # the first would keep what only the second can have, were it served first come first served
     assert match(true, found, lambda g, d: same_value(g, d, text)) == [(0, 1), (1, 0)]
     assert match(true, found[:1], lambda g, d: same_value(g, d, text)) == [(0, 0)]
     assert match([], found, lambda g, d: True) == match(true, [], lambda g, d: True) == []
