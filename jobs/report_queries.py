@@ -218,7 +218,7 @@ def _view(
         split=told.get("split"),
         corrections=tuple((c["typed"], c["read"]) for c in understood.get("corrections") or ()),
         demands=tuple((d["dimension"] or "", _demand_words(d)) for d in understood.get("demands") or ()),
-        error=understood.get("error"),
+        error=understood.get("error") if understood.get("status") == "failed" else None,
         candidates=tuple(candidates),
         n_candidates=len(rows),
     )

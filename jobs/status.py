@@ -24,7 +24,17 @@ from lore_mm.console import command_app, for_people, print_json, print_table, ru
 from lore_mm.tables import KEYS, TABLES
 from stores.features import FeatureStore, open_store
 
-__all__ = ["AskedStatus", "ErrorClass", "IndexStatus", "RunStatus", "TableStatus", "error_classes", "main", "status_of"]
+__all__ = [
+    "AskedStatus",
+    "EngineStatus",
+    "ErrorClass",
+    "IndexStatus",
+    "RunStatus",
+    "TableStatus",
+    "error_classes",
+    "main",
+    "status_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,20 @@ class AskedStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """An engine, the queries whose newest understanding is by it, and how many of those failed.
+
+    `settled_for_less`: where a later engine of a cascade was asked too and failed, so that this one's reading stands.
+    """
+
+    engine: str
+    queries: int
+    failed: int
+    settled_for_less: int
+    mean_confidence: float | None  # of those that are ok, in [0, 1]
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All of it."""
 
@@ -105,6 +129,7 @@ class Status:
     runs: list[RunStatus]
     errors: list[ErrorClass]
     asked: list[AskedStatus]
+    engines: list[EngineStatus]
 
 
 def status_of(store: FeatureStore, last: int = 10) -> Status:
@@ -123,7 +148,26 @@ def status_of(store: FeatureStore, last: int = 10) -> Status:
             errors += error_classes(name, failed, keys)
         tables.append(TableStatus(name, version, store.count(name, version), n_newest, failed.height))
     runs = list(_runs(store))[-last:]
-    return Status(store.uri, tables, _indexes(store, versions), runs, errors, _asked(store, versions))
+    read_by = _engines(store, versions["demands"]) if "demands" in versions else []
+    return Status(store.uri, tables, _indexes(store, versions), runs, errors, _asked(store, versions), read_by)
+
+
+def _engines(store: FeatureStore, version: int) -> list[EngineStatus]:
+    """Who read the queries; rows of an earlier version, which did not name the engine, by their maker."""
+    ok = pl.col("status") == "ok"
+    counted = (
+        store.latest("demands", version)
+        .group_by(engine=pl.coalesce("engine", pl.col("provenance").struct.field("maker"), pl.lit("")))
+        .agg(
+            queries=pl.len(),
+            failed=(~ok).sum(),
+            settled_for_less=(ok & pl.col("error").is_not_null()).sum(),
+            mean_confidence=pl.col("confidence").filter(ok).mean(),
+        )
+    )
+    return [
+        EngineStatus(**row) for row in counted.sort("queries", "engine", descending=[True, False]).collect().to_dicts()
+    ]
 
 
 def _asked(store: FeatureStore, versions: dict[str, int]) -> list[AskedStatus]:
@@ -229,6 +273,7 @@ def main(
             ("index", status.indexes),
             ("run", status.runs),
             ("asked", status.asked),
+            ("engine", status.engines),
             ("error", status.errors),
         ):
             for part in parts:
@@ -249,6 +294,11 @@ def main(
         ("extractor", "items", "calls", "fields asked", "settled without", "tokens of prompts", "of replies"),
         [tuple(asdict(a).values()) for a in status.asked],
     )
+    _show(
+        "queries understood, by the engine that read them",
+        ("engine", "queries", "failed", "a later engine failed", "mean confidence"),
+        [(e.engine, e.queries, e.failed, e.settled_for_less, _rounded(e.mean_confidence)) for e in status.engines],
+    )
     for unfinished in status.runs:
         if unfinished.state == "unfinished":
             behind = f"{unfinished.done_up_to} rows are behind it"
@@ -258,6 +308,10 @@ def main(
         ("table", "rows", "reason", "for example"),
         [(e.table, e.n, e.error, f"{e.key}: {e.example}"[:200]) for e in status.errors],
     )
+
+
+def _rounded(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _run_line(one: RunStatus) -> tuple[Any, ...]:

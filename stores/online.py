@@ -13,6 +13,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import pyarrow.compute as pc
 
 from lore_mm.errors import StoreError
 from lore_mm.rows import attribute_from_row, item_from_row
-from lore_mm.types import ItemFeatures, Understanding
+from lore_mm.types import Demand, ItemFeatures, Understanding
 from stores.features import FeatureStore
 from stores.swap import clean, current_version, new_draft, publish, settle
 from stores.understood import Understood, fitted, newer, query_key, understood_from_row
@@ -38,6 +39,8 @@ _BATCH = 1024
 _FIRST_SIZE = 1 << 26  # bytes; doubled whenever it is full
 _LONGEST_KEY = 500  # LMDB takes 511 bytes
 _DATABASES = 3  # items, merged, queries
+
+_AS_ALWAYS = {f.name: f.default if f.default != () else [] for f in fields(Demand) if f.default is not MISSING}
 
 # LMDB forbids opening one file twice in a process
 _environments: WeakValueDictionary[str, lmdb.Environment] = WeakValueDictionary()
@@ -209,9 +212,12 @@ def _understandings(batch: pa.RecordBatch, head: pa.Array[Any] | None) -> list[t
 
 
 def _said(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of DEMANDS without what is empty, which `understood_from_row` fills in again."""
+    """A row of DEMANDS without what is empty or as always, which `understood_from_row` fills in again."""
     provenance = {k: str(v) for k, v in (row["provenance"] or {}).items() if v}
-    demands = [{name: value for name, value in d.items() if value not in (None, [])} for d in row["demands"] or ()]
+    demands = [
+        {k: v for k, v in d.items() if k not in _AS_ALWAYS or v not in (_AS_ALWAYS[k], [])}
+        for d in row["demands"] or ()
+    ]
     return {k: v for k, v in row.items() if v not in (None, [])} | {"demands": demands, "provenance": provenance}
 
 

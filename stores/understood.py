@@ -29,6 +29,8 @@ __all__ = ["QueryIndex", "Understood", "fitted", "newer", "query_key", "understo
 _Part = TypeVar("_Part", Demand, OtherReading)
 _CLUSTER = re.compile("[^\u0300-\u036f][\u0300-\u036f]*|[\u0300-\u036f]+", re.DOTALL)  # a letter with its accents
 
+_ASCII_RUN = re.compile(r"[^\s\x00-\x1f\x7f]+", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class Understood:
@@ -106,6 +108,12 @@ def _places(text: str, key: str) -> list[tuple[int, int]] | None:
     """The span in the text of each letter of its key; None where the key is not made letter by letter."""
     letters: list[str] = []
     places: list[tuple[int, int]] = []
+    if text.isascii():
+        for run in _ASCII_RUN.finditer(text):
+            if places:
+                places.append((places[-1][1], run.start()))
+            places += [(at, at + 1) for at in range(*run.span())]
+        return places
     space: int | None = None
     for cluster in _CLUSTER.finditer(text):
         piece = query_key(cluster.group())

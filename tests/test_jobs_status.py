@@ -2,15 +2,20 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from jobs import status
 from jobs.spine import run_job
-from jobs.status import error_classes, status_of
+from jobs.status import EngineStatus, error_classes, status_of
 from lore_mm.console import command_app, run
+from lore_mm.rows import understanding_to_row
+from lore_mm.tables import DEMANDS
+from lore_mm.types import Provenance, Query, Understanding
 from stores.features import open_store
 
 _spec = importlib.util.spec_from_file_location("scripted_job", Path(__file__).with_name("scripted_job.py"))
@@ -24,6 +29,36 @@ def store(tmp_path):
     store = open_store(tmp_path / "store", create=True)
     store.append("queries", queries({f"q{i}": f"text {i}" for i in range(10)}))
     return store
+
+
+def test_queries_by_the_engine_that_read_them(store, capsys):
+    def row(query_id, engine, status="ok", error=None, confidence=0.0):
+        one = Understanding(Query(query_id, "lamp"), "lamp", status=status, error=error, confidence=confidence)
+        return understanding_to_row(replace(one, engine=engine), Provenance(maker=f"{engine} 1"))
+
+    rows = [
+        row("q1", "knowledge", confidence=0.9),
+        row("q2", "knowledge", error="llm:x: no reply", confidence=0.5),
+        row("q3", "llm:x", "failed", "not JSON"),
+        row("q4", "knowledge"),
+    ]
+    rows[3] |= {"engine": None, "provenance": {"maker": "understand"}}  # of an earlier version
+    store.append("demands", pa.Table.from_pylist(rows, schema=DEMANDS))
+    assert status_of(store).engines == [
+        EngineStatus("knowledge", 2, 0, 1, 0.7),
+        EngineStatus("llm:x", 1, 1, 0, None),
+        EngineStatus("understand", 1, 0, 0, 0.0),
+    ]
+    (error,) = status_of(store).errors
+    assert (error.table, error.key, error.example) == ("demands", "q3", "not JSON")
+    with pytest.raises(SystemExit):
+        run(command_app(status.main, "status"), ["--store", store.uri])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(e["engine"], e["queries"], e["failed"]) for e in lines if e["kind"] == "engine"] == [
+        ("knowledge", 2, 0),
+        ("llm:x", 1, 1),
+        ("understand", 1, 0),
+    ]
 
 
 class Interrupted(BaseException):
@@ -122,7 +157,7 @@ def test_the_command_prints_json_lines_in_a_pipe(store, capsys):
         run(command_app(status.main, "lore status"), ["--store", store.uri])
     assert done.value.code == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["kind"] for line in lines] == ["table", "table", "table", "run", "error"]
+    assert [line["kind"] for line in lines] == ["table", "table", "table", "run", "engine", "error"]
     assert [line["table"] for line in lines[:3]] == ["queries", "demands", "runs"]
     assert lines[3]["n_ok"] == 9
 

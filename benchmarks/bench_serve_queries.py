@@ -1,0 +1,129 @@
+"""Queries served from the online view, beside the bare engine that holds them and beside reading them anew.
+
+    python benchmarks/bench_serve_queries.py [QUERIES]
+
+Look-ups by text through `OnlineView.understood` against a bare LMDB get of the same bytes with the same decoding, and
+against the knowledge engine reading the queries again. Each figure is the processor time of one core, the median of
+five runs, the sides taking turns. The queries are made of words that the tables know.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import lmdb
+from bench_stores import say
+
+from extractors.query.knowledge import KnowledgeEngine
+from lore_mm.knowledge import load_knowledge
+from lore_mm.rows import demands_table, understanding_from_row
+from lore_mm.types import Provenance, Query, Understanding
+from stores.features import FeatureStore, open_store
+from stores.online import build_online
+from stores.query import Snapshot
+from stores.understood import query_key
+
+HEADS = "running shoes|sofa|lamp|laptop|backpack|coffee maker|dress|headphones|desk|tent".split("|")
+WORDS = "red|black|cotton|leather|nike|for kids|under 50 dollars|size 42|without laces|vintage|waterproof|2 pack".split(
+    "|"
+)
+ASKED = 5_000  # look-ups a run
+
+
+def seconds(*calls: Callable[[], object], runs: int = 5) -> list[float]:
+    """The median processor time of each call; they take turns."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(runs):
+        for call, taken in zip(calls, times, strict=True):
+            start = time.process_time()
+            call()
+            taken.append(time.process_time() - start)
+    return [statistics.median(taken) for taken in times]
+
+
+def queries(n: int) -> list[Query]:
+    """Different queries of a thing and one to four words on it, and a number that makes each another one."""
+    lots = random.Random(0)
+    return [
+        Query(f"q{i}", " ".join([*lots.sample(WORDS, lots.randint(1, 4)), lots.choice(HEADS), f"mk{i}"]))
+        for i in range(n)
+    ]
+
+
+def bench_view(store: FeatureStore, texts: list[str]) -> None:
+    """The view beside a bare get and decode of the same bytes, by keys made before."""
+    view = build_online(store)
+    keys = [b"=" + query_key(text).encode() for text in texts]
+    path = next((store.folder or Path()).glob("online/v-*/data.mdb"))
+    size = path.stat().st_size / view.queries
+    copy = path.with_name("copy.mdb")  # LMDB opens a file once in a process
+    copy.write_bytes(path.read_bytes())
+    with lmdb.open(str(copy), subdir=False, lock=False, readonly=True, max_dbs=3) as raw:
+        database = raw.open_db(b"queries", create=False)
+
+        def bare() -> list[Understanding]:
+            with raw.begin(buffers=True) as transaction:
+                found = (transaction.get(key, db=database) or b"" for key in keys)
+                return [understanding_from_row(json.loads(str(data, "utf-8"))) for data in found]
+
+        def bytes_only() -> list[object]:
+            with raw.begin() as transaction:
+                return [transaction.get(key, db=database) for key in keys]
+
+        if view.understood(texts) != bare():
+            raise SystemExit("the view and the bare engine give other understandings")
+        ours, theirs, least = seconds(lambda: view.understood(texts), bare, bytes_only)
+    each = f"{1e6 * ours / len(texts):.1f} µs each, {len(texts) / ours:,.0f}/s; {size:,.0f} bytes a query on disk"
+    say("served by text / LMDB get and decode of the same bytes, look-ups per second", theirs / ours, each)
+    say("served by text / LMDB get of the bytes alone", least / ours, f"{len(texts) / least:,.0f} gets/s")
+
+
+def bench_reading(store: FeatureStore, texts: list[str]) -> None:
+    """Served, beside read anew by the fastest engine there is; and found in the tables, without a view."""
+    engine = KnowledgeEngine(load_knowledge())
+    again = [Query("", text) for text in texts]
+    snapshot = Snapshot(store)
+    ours, theirs = seconds(lambda: snapshot.understood(texts), lambda: engine.understand(again), runs=3)
+    say(
+        "served by text / read anew by the tables, queries per second",
+        theirs / ours,
+        f"{len(texts) / theirs:,.0f}/s anew",
+    )
+    spaced = [f" {text.upper()}  " for text in texts]
+    moved = seconds(lambda: snapshot.understood(spaced))[0]
+    say("served in other case and spaces / in the very words", ours / moved, f"{1e6 * moved / len(texts):.1f} µs each")
+
+
+def bench_without_view(store: FeatureStore, texts: list[str]) -> None:
+    """The table alone: the first call scans the texts, the next ones look them up."""
+    (store.folder or Path()).joinpath("online", "current").unlink()
+    snapshot = Snapshot(store)
+    first = seconds(lambda: snapshot.understood(texts[:1]), runs=1)[0]
+    later = seconds(lambda: snapshot.understood(texts[:100]))[0]
+    say("without a view, one look-up: the first / a hundred later", later / first, f"{first:.2f} s, then {later:.3f} s")
+
+
+def main() -> None:
+    """Run it all."""
+    n = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_store(Path(folder) / "store", create=True)
+        log = queries(n)
+        read = KnowledgeEngine(load_knowledge()).understand(log)
+        for start in range(0, n, 8192):
+            store.append("demands", demands_table(read[start : start + 8192], Provenance(maker="bench")))
+        texts = [q.text for q in random.Random(1).choices(log, k=ASKED)]
+        bench_view(store, texts)
+        bench_reading(store, texts)
+        bench_without_view(store, texts)
+
+
+if __name__ == "__main__":
+    main()
