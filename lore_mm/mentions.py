@@ -14,7 +14,7 @@ from typing import Literal
 
 from lore_mm.knowledge import Knowledge
 from lore_mm.spelling import Near, common_words
-from lore_mm.text import Token, plurals, singular, tokens
+from lore_mm.text import Token, fold, plurals, singular, tokens
 
 __all__ = ["Mention", "Reading", "Scanner", "scanner_for"]
 
@@ -113,8 +113,11 @@ class Scanner:
         self._common = common_words()
         self._misspelt = {w: m for b in knowledge.brands.values() for w, m in _misspellings(b.name, b.misspelt)}
         # Only words that are a term by themselves are corrected to: "world" inside a longer term draws in too much.
+        # Words of other languages are not: "leathr jackt" is a jacket, no Jacke.
         single = {w: node for w, node in self._root.edges.items() if w.isascii() and w.isalpha() and node.readings}
-        self._near = Near(w for w, node in single.items() if node.readings[0].table != "need")
+        self._near = Near(
+            w for w, node in single.items() if node.readings[0].table != "need" and w not in _foreign(knowledge)
+        )
         # The same words come again and again: each is spelt out once.
         self._right = lru_cache(maxsize=_WORDS_KEPT)(self._corrected)
 
@@ -248,7 +251,7 @@ def _spellings(term: str) -> Iterator[tuple[str, ...]]:
 
 def _terms(knowledge: Knowledge) -> Iterator[tuple[str, Reading]]:
     for c in knowledge.categories.values():
-        for term in {c.name, c.id.replace("_", " "), *c.terms}:
+        for term in {c.name, c.id.replace("_", " "), *c.terms, *c.foreign}:
             yield term, Reading("category", c.id, "category")
     for b in knowledge.brands.values():
         for term in {b.name, *b.terms, *(m for m in b.misspelt if " " in m or not m.isalpha())}:
@@ -257,17 +260,25 @@ def _terms(knowledge: Knowledge) -> Iterator[tuple[str, Reading]]:
         for term in {s.name, *s.terms}:
             yield term, Reading("model", s.name, "series")
     for color in knowledge.colors.values():
-        for term in {color.name, *color.terms}:
+        for term in {color.name, *color.terms, *color.foreign}:
             yield term, Reading("color", color.name, "color")
     for m in knowledge.materials.values():
-        for term in {m.name, *m.terms}:
+        for term in {m.name, *m.terms, *m.foreign}:
             yield term, Reading("material", m.name, "material")
     for t in knowledge.terms.values():
-        for term in {t.value, *t.terms}:
+        for term in {t.value, *t.terms, *t.foreign}:
             yield term, Reading(t.dimension, t.value, "term")
     for n in knowledge.needs.values():
         for term in n.terms:
             yield term, Reading("need", n.id, "need")
+
+
+@lru_cache(maxsize=4)
+def _foreign(knowledge: Knowledge) -> frozenset[str]:
+    """The words of other languages, folded, but for those that are English as well."""
+    tables = (knowledge.categories, knowledge.colors, knowledge.materials, knowledge.terms)
+    entries = [entry for table in tables for entry in table.values()]
+    return frozenset(fold(w) for e in entries for w in e.foreign) - {fold(w) for e in entries for w in e.terms}
 
 
 def _misspellings(name: str, misspelt: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -6,11 +6,12 @@ The scanner reads the plain English ones (without, no, not, -free). This module 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lore_mm.mentions import Mention
 
-__all__ = ["excluded_start", "with_exclusions"]
+__all__ = ["exclusion_cues", "with_exclusions"]
 
 _SIGNS = (
     " but ", "than ", "from ", "ohne ", "sin ", "senza ", "sem ", "zonder ", "kein", "pas de", "不", "无", "無", "没",
@@ -24,34 +25,31 @@ _CUE = re.compile(
 )
 
 
-def with_exclusions(text: str, mentions: list[Mention]) -> list[Mention]:
-    """The mentions with those right behind such a cue negated, and what is joined to them by "or" or "and"."""
+def exclusion_cues(text: str) -> list[tuple[int, int]]:
+    """The spans of such cues."""
     low = text.lower()
     if not any(sign in low for sign in _SIGNS):
-        return mentions
+        return []
+    return [m.span() for m in _CUE.finditer(text)]
+
+
+def with_exclusions(text: str, mentions: list[Mention], cues: Sequence[tuple[int, int]]) -> list[Mention]:
+    """The mentions with those right behind a cue negated, and what is joined to them by "or" or "and".
+
+    What follows without a joining word is wanted: "anything but leather sofa" is a sofa.
+    """
     out = list(mentions)
-    for cue in _CUE.finditer(text):
-        place = cue.end()
+    for _, end in cues:
+        place, first = end, True
         for n, m in enumerate(out):
-            if m.start >= place and text[place : m.start].strip(" ,").lower() in (
-                "",
-                "or",
-                "and",
-                "oder",
-                "u",
-                "o",
-                "ou",
-            ):
-                if place != cue.end() and text[place : m.start].strip() == "":
-                    break  # "anything but leather sofa": the sofa is wanted
-                out[n] = replace(m, negated=True)
-                place = m.end
+            if m.start < place:
+                continue
+            between = text[place : m.start].strip(" ,").lower()
+            if between if first else between not in _JOINING:
+                break
+            out[n] = replace(m, negated=True)
+            place, first = m.end, False
     return out
 
 
-def excluded_start(text: str, start: int) -> bool:
-    """True where such a cue stands right before."""
-    low = text[:start].lower()
-    if not any(sign in low for sign in _SIGNS):
-        return False
-    return any(cue.end() == start or text[cue.end() : start].isspace() for cue in _CUE.finditer(text, 0, start))
+_JOINING = frozenset(("or", "and", "nor", "oder", "und", "o", "y", "ou", "et"))

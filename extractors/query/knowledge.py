@@ -12,15 +12,16 @@ from dataclasses import replace
 from extractors.context import read_phrase, without_overlap
 from extractors.query.demands import from_offer, from_price, from_quantities
 from extractors.query.engine import guarded
-from extractors.query.exclusions import with_exclusions
+from extractors.query.exclusions import exclusion_cues, with_exclusions
 from extractors.query.hard_types import hard_type
 from extractors.query.implied import excluded_kinds, with_implied
 from extractors.query.known import known_terms
 from extractors.query.links import linker_for
-from extractors.query.measures import bounded, more_quantities, sides, stands, with_what_is_measured
+from extractors.query.measures import bounded, more_prices, more_quantities, sides, stands, with_what_is_measured
 from extractors.query.needs import need_by_words
 from extractors.query.offers import find_offers
 from extractors.query.readings import confidence, other_readings, referent
+from extractors.query.references import in_place_of, with_references
 from extractors.query.typed import corrections, with_names_as_typed, without_everyday_makers
 from extractors.query.unknown import HEAD_ORDER, unknown_words
 from lore_mm.fingerprint import sha_of
@@ -59,7 +60,8 @@ def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Know
     text = query.text
     offers = find_offers(text)
     sold = [(o.start, o.end) for o in offers]
-    prices = [p for p in find_prices(text) if not _within((p.start, p.end), sold)]
+    prices = [p for p in (*more_prices(text), *find_prices(text)) if not _within((p.start, p.end), sold)]
+    prices = [p for i, p in enumerate(prices) if not _within((p.start, p.end), [(q.start, q.end) for q in prices[:i]])]
     sold += [(p.start, p.end) for p in prices]
     mentions = with_names_as_typed(text, without_overlap(scanner.find(text), sold), scanner)
     mentions = without_everyday_makers(mentions, knowledge)
@@ -74,16 +76,23 @@ def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Know
     numbered = [(q.start, q.end) for q in quantities]
     numbered += (measures := sides(text, numbered))
     mentions = need_by_words(text, without_overlap(mentions, numbered), knowledge)
-    phrase = read_phrase(text, with_exclusions(text, mentions), knowledge)
+    if cues := exclusion_cues(text):
+        mentions = with_exclusions(text, mentions, cues)
+    phrase = read_phrase(text, mentions, knowledge)
 
     demands = [*known_terms(text, phrase, quantities, knowledge)]
     demands.extend(from_price(p, text) for p in prices)
     demands.extend(from_offer(o, text) for o in offers)
     demands.extend(from_quantities(quantities, phrase, knowledge))
     demands.extend(Demand("spec", text[start:end], start=start, end=end) for start, end in measures)
-    demands.extend(unknown_words(text, demands, phrase, numbered, knowledge))
-    demands = with_implied(_with_head(demands), phrase, knowledge)
+    demands.extend(unknown_words(text, demands, phrase, numbered, cues, knowledge))
+    demands, references = with_references(text, demands)
+    demands.extend([*in_place_of(demands, references, knowledge)])
+    demands = with_implied(_with_head(demands, references), phrase, knowledge)
     demands.extend([*excluded_kinds(demands, scanner, knowledge)])
+    kind = hard_type(text, demands, phrase, knowledge)
+    if kind == "question":
+        demands = [_asked_about(d) for d in demands]
     corrected = corrections(phrase.mentions)
     readings = other_readings(text, phrase, knowledge)
     return Understanding(
@@ -91,7 +100,7 @@ def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Know
         normalized=_corrected(normalized, corrected),
         demands=linker_for(knowledge).link(demands),
         corrections=corrected,
-        hard_type=hard_type(text, demands, phrase, knowledge),
+        hard_type=kind,
         referent=referent(demands[0] if demands and demands[0].role == "head" else None, knowledge),
         readings=readings,
         confidence=confidence(demands, readings),
@@ -104,10 +113,16 @@ def _within(span: tuple[int, int], others: Sequence[tuple[int, int]]) -> bool:
     return any(start < span[1] and span[0] < end for start, end in others)
 
 
-def _with_head(demands: list[Demand]) -> list[Demand]:
+def _asked_about(d: Demand) -> Demand:
+    """What a question asks about is no condition: "are levis 501 high waisted"."""
+    named = d.role == "head" or d.dimension in HEAD_ORDER or d.polarity < 0
+    return d if named or d.strictness == "soft" else replace(d, strictness="soft")
+
+
+def _with_head(demands: list[Demand], references: frozenset[int]) -> list[Demand]:
     """The demands with the main target first: the thing named, else a model, brand, character or store."""
     for dimension in HEAD_ORDER:
-        fitting = [d for d in demands if d.dimension == dimension and d.polarity > 0]
+        fitting = [d for d in demands if d.dimension == dimension and d.polarity > 0 and d.start not in references]
         best = next(iter(sorted(fitting, key=lambda d: (d.canonical is None, d.latent))), None)
         if best is not None:
             rest = [d for d in demands if d is not best]

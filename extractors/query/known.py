@@ -13,8 +13,8 @@ from extractors.context import Phrase
 from extractors.query.demands import from_mention, from_need, share_of
 from extractors.query.implied import kind_name
 from lore_mm.knowledge import Knowledge
-from lore_mm.mentions import Mention
-from lore_mm.text import fold
+from lore_mm.mentions import Mention, scanner_for
+from lore_mm.text import fold, tokens
 from lore_mm.types import Demand
 from lore_mm.values import Quantity
 
@@ -31,6 +31,8 @@ def known_terms(text: str, phrase: Phrase, quantities: Sequence[Quantity], knowl
     for m in phrase.mentions:
         if m.table == "need":
             yield from from_need(m, knowledge, phrase.category is not None)
+            if knowledge.needs[m.canonical].kind == "solution":
+                yield from _said_in(m, knowledge)
         elif m is phrase.head:
             head = replace(from_mention(m), alternatives=_as_well(text, m, phrase))
             if phrase.category != m.canonical:
@@ -44,6 +46,19 @@ def known_terms(text: str, phrase: Phrase, quantities: Sequence[Quantity], knowl
             yield from _maker_and_model(m, text, knowledge)
         else:
             yield from_mention(m, share_of(m, text, shares))
+
+
+_WISHED = frozenset(("audience", "special", "season", "style"))
+
+
+def _said_in(need: Mention, knowledge: Knowledge) -> Iterator[Demand]:
+    """What the words of a problem or occasion say by themselves: the mom of "gift for mom"."""
+    scanner = scanner_for(knowledge)
+    for word in tokens(need.text):
+        found = scanner.find(need.text[word.start : word.end], correct=False)
+        if len(found) == 1 and found[0].dimension in _WISHED:
+            start, end = need.start + word.start, need.start + word.end
+            yield replace(from_mention(found[0]), strictness="soft", start=start, end=end)
 
 
 def _noun(text: str, phrase: Phrase, span: tuple[int, int], knowledge: Knowledge) -> Demand:

@@ -9,9 +9,10 @@ import re
 from collections.abc import Sequence
 
 from lore_mm.mentions import Mention
-from lore_mm.values import Quantity
+from lore_mm.quantities import parse_number
+from lore_mm.values import Price, Quantity
 
-__all__ = ["bounded", "more_quantities", "sides", "stands", "with_what_is_measured"]
+__all__ = ["bounded", "more_prices", "more_quantities", "sides", "stands", "with_what_is_measured"]
 
 Span = tuple[int, int]
 
@@ -78,9 +79,60 @@ _TIMES = re.compile(
 )
 
 
+_SIZE = re.compile(
+    r"\b(?:größe|groesse|grösse|taille|talla|taglia|maat|размер)\s?(\d{1,2}(?:[.,]5)?)(?![\w.,])|(\d{2}(?:\.5)?)\s?码",
+    re.IGNORECASE,
+)
+_SIZE_SIGNS = ("größe", "groes", "grösse", "taill", "tall", "tagl", "maat", "размер", "码")
+_ASKED = re.compile(
+    r"(?P<most>\b(?:unter|bis|höchstens|moins de|jusqu'à|menos de|hasta|meno di|onder|до)\s|低于|不超过)?"
+    r"(?P<a>\d{1,7}(?:[.,]\d{1,2})?)\s?(?P<unit>元|块|円|euros?\b|eur\b|€|руб)(?P<after>以下|以内|以上|左右)?",
+    re.IGNORECASE,
+)
+_ASKED_SIGNS = (
+    "元",
+    "块",
+    "円",
+    "unter",
+    "bis ",
+    "höchst",
+    "moins",
+    "jusqu",
+    "menos",
+    "hasta",
+    "meno ",
+    "onder",
+    "до ",
+    "руб",
+)
+_CURRENCY = {"元": "CNY", "块": "CNY", "円": "JPY", "руб": "RUB"}
+
+
+def more_prices(text: str) -> list[Price]:
+    """Prices and bounds in other languages than English: "100元以下", "unter 50 €", "moins de 30 euros"."""
+    low = text.lower()
+    if not any(sign in low for sign in _ASKED_SIGNS):
+        return []
+    found: list[Price] = []
+    for m in _ASKED.finditer(text):
+        amount = parse_number(m["a"])
+        currency = _CURRENCY.get(m["unit"].lower(), "EUR")
+        if m["most"] or m["after"] in ("以下", "以内"):
+            found.append(Price("at_most", None, amount, currency, *m.span()))
+        elif m["after"] == "以上":
+            found.append(Price("at_least", amount, None, currency, *m.span()))
+        elif m["unit"].lower() in _CURRENCY:
+            found.append(Price("eq", amount, amount, currency, *m.span()))
+    return found
+
+
 def more_quantities(text: str) -> list[Quantity]:
-    """Ranges of years ("2018-2022") and packs by "x" ("2 x 10kg", "x6"), which are no plain number with a unit."""
+    """Ranges of years ("2018-2022"), packs by "x" ("2 x 10kg", "x6"), sizes in other languages ("größe 42", "38码")."""
     found: list[Quantity] = []
+    low = text.lower()
+    if any(sign in low for sign in _SIZE_SIGNS):
+        for m in _SIZE.finditer(text):
+            found.append(Quantity("size", parse_number(m[1] or m[2]), None, "", m.start(), m.end(), m[0]))
     if "20" in text or "19" in text:
         for m in _YEARS.finditer(text):
             if m[1] < m[2]:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from extractors.context import Phrase
-from extractors.query.exclusions import excluded_start
 from lore_mm.knowledge import Knowledge
 from lore_mm.text import Token, tokens
 from lore_mm.types import Demand
@@ -53,17 +52,23 @@ class _Run(NamedTuple):
 
 
 def unknown_words(
-    text: str, demands: Sequence[Demand], phrase: Phrase, taken_spans: Sequence[tuple[int, int]], knowledge: Knowledge
+    text: str,
+    demands: Sequence[Demand],
+    phrase: Phrase,
+    numbers: Sequence[tuple[int, int]],
+    cues: Sequence[tuple[int, int]],
+    knowledge: Knowledge,
 ) -> Iterator[Demand]:
     """The demands of words that no table knows, each run of neighbours as one.
 
     A part number is a model. Right behind a maker, a run with a number in it is a model too ("hoka mach 6"), and so is
     any run where nothing else names the thing ("fjallraven kanken"). Where nothing at all is named, the likeliest run
-    is the thing. What a negation stands before is excluded. The rest are wishes, of unknown dimension.
+    is the thing. What a negation stands before, or one of the `cues` of an exclusion, is excluded. The rest are wishes,
+    of unknown dimension.
     """
     taken = {i for d in demands if d.start is not None and d.end is not None for i in range(d.start, d.end)}
     taken.update(i for m in phrase.mentions for i in range(m.start, m.end))
-    taken.update(i for start, end in taken_spans for i in range(start, end))
+    taken.update(i for start, end in (*numbers, *cues) for i in range(start, end))
     if "<" in text:
         taken.update(i for m in _MARKUP.finditer(text) for i in range(*m.span()))
     found = [*_runs(text, [w for w in tokens(text) if w.start not in taken])]
@@ -78,7 +83,7 @@ def unknown_words(
         value = text[run.start : run.end]
         if run.code:
             yield Demand("model", value, start=run.start, end=run.end, confidence=0.8)
-        elif run.negated or excluded_start(text, run.start):
+        elif run.negated or any(not text[end : run.start].strip() for _, end in cues if end <= run.start):
             yield Demand("style_detail", value, op="not", polarity=-1, start=run.start, end=run.end, confidence=0.6)
         elif run.start - 1 in makers and (any(c.isdigit() for c in value) or not (is_thing or solved)):
             is_thing = True

@@ -15,6 +15,9 @@ The files, each optional in a user's folder:
     terms.toml        [dimension.value] terms, stage, excludes, near, categories
     needs.toml        [id] terms, words, kind (jargon | solution | substitute), demands = [{dimension, value} …], why
     homonyms.toml     [word] readings = [{dimension, value, likelihood, near, why} …]
+
+`foreign`, in categories, colors, materials and terms, holds the commonest words of other languages: they are found in
+text like `terms`, but English is never corrected to them, and models are not asked about them.
 """
 
 from __future__ import annotations
@@ -56,6 +59,7 @@ class Category(_Entry):
     id: str
     name: str
     terms: tuple[str, ...] = ()  # synonyms: each means exactly this kind
+    foreign: tuple[str, ...] = ()  # the same in other languages, as in the other tables
     parent: str | None = None
     generic: bool = (
         False  # no precise everyday referent ("electronics", "shoes"): any kind below it is the thing itself
@@ -92,6 +96,7 @@ class Color(_Entry):
 
     name: str
     terms: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
     family: str
     hex: str  # a typical sRGB value, "#rrggbb"
     near: tuple[str, ...] = ()  # neighbours that pass for it with a tolerance
@@ -102,6 +107,7 @@ class Material(_Entry):
 
     name: str
     terms: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
     umbrella: tuple[str, ...] = ()
     kin: tuple[str, ...] = ()  # related: near, not the same
 
@@ -112,6 +118,7 @@ class Term(_Entry):
     dimension: str
     value: str
     terms: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
     stage: int | None = None  # for ages: 0 under 1, 1 for 1–3, 2 for 3–6, 3 for 6–12, 4 for 12 and over
     covers: tuple[str, ...] = ()  # narrower values of the same dimension it includes (unisex covers women and men)
     excludes: tuple[str, ...] = ()  # values of the same dimension that contradict it
