@@ -7,6 +7,7 @@ This module knows demands, tags and tables, and no model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,17 +24,22 @@ __all__ = ["with_tags"]
 
 _THING = "core_product_type"
 _NAMES = frozenset(("creator", "product_name", "product_number", "content"))
-_NUMBERED = frozenset(("price", "bundle", "year"))  # without a number they say nothing: words such as "cheap"
+_NUMBERED = frozenset(("price", "bundle"))  # without a number they say nothing: words such as "cheap"
 _FIRM = frozenset(("category", "brand", "model", "ip", "audience", "color", "material", "spec"))
 _SURE = 0.7  # confidence from which on an unknown maker, colour … is required rather than wished
 _BELIEVED = 0.5  # confidence from which on a tag goes before a reading of the tables
-_SMALL = frozenset("a an the of for and in with to by on from or at as is it made my your this that".split())
+# The tagger has learnt from English: letters of other scripts are the tables' to read. Latin ones with accents pass.
+_LATIN = {c: None for c in (*range(0x80, 0x300), *range(0x1E00, 0x1F00), *range(0x2000, 0x2200))}
+_CORRECTED = 0.75  # confidence of a word whose spelling the tables put right: a longer name goes before it
+_CLEARLY = 0.2  # by how much more another thing must be one for the tables' head to step back
 _ONCE_HEAD = 0.5  # confidence of a thing that turned out not to be the head
+
+_FOR = re.compile(r"\bfor (?:my |your |the |an? )?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """A tag with its type and the words in it that say something."""
+    """A tag with its type and its words, from the first to the last that says something."""
 
     tag: Tag
     type: EntityType
@@ -69,10 +75,9 @@ class _Merge:
     ) -> None:
         self.text, self.knowledge = text, knowledge
         self.scanner: Scanner = scanner_for(knowledge)
-        self.spans = [*_spans(text, tags)]
-        self.head = next((d for d in demands if d.role == "head"), None)
         self.said = [d for d in demands if d.start is not None and d.end is not None]
         self.implied = [d for d in demands if d.start is None]
+        self.spans = [*self._spans(tags)]
         self.readings = list(readings)
 
     def merged(self) -> tuple[list[Demand], tuple[OtherReading, ...]]:
@@ -81,20 +86,32 @@ class _Merge:
         made: list[Demand] = []
         for span in self.spans:
             inside = [d for d in known if _overlaps(d, span.start, span.end)]
-            free = [w for w in span.words if not any(_overlaps(d, w.start, w.end) for d in inside)]
-            if all(w.text in _SMALL for w in free):
+            free = [w for w in span.words if any(_overlaps(d, w.start, w.end) for d in unknown)]
+            free = [w for w in free if not any(_overlaps(d, w.start, w.end) for d in inside)]
+            if not free:
                 known = self._chosen(known, inside, span)
             elif span.type.name == _THING:
                 known, thing = self._thing(known, inside, free, span)
                 made += thing
-            elif span.type.name in _NAMES:
-                known, name = self._name(known, inside, span)
-                made += name
+            elif span.type.name in _NAMES and _is_name(inside, span):
+                known = [d for d in known if d not in inside]
+                made.append(self._demand(span, span.start, span.end))
             else:
                 made += [self._demand(span, run[0].start, run[-1].end) for run in _runs(self.text, free)]
         # what no tag touches says nothing, as far as the tagger can tell, unless the tables take it for a name or thing
         left = [d for d in unknown if not self._is_tagged(d) and d.dimension in HEAD_ORDER]
         return self._ordered([*known, *made, *left]), tuple(self.readings)
+
+    def _spans(self, tags: Sequence[Tag]) -> Iterator[_Span]:
+        """The tags of known types, without words at their ends that say nothing ("for kids" → "kids")."""
+        for tag in tags:
+            kind = entity_types().get(tag.type)
+            found = [
+                Token(t.text, t.start + tag.start, t.end + tag.start) for t in tokens(self.text[tag.start : tag.end])
+            ]
+            says = [i for i, w in enumerate(found) if any(_overlaps(d, w.start, w.end) for d in self.said)]
+            if kind is not None and says and self.text[tag.start : tag.end].translate(_LATIN).isascii():
+                yield _Span(tag, kind, tuple(found[says[0] : says[-1] + 1]))
 
     def _chosen(self, known: list[Demand], inside: Sequence[Demand], span: _Span) -> list[Demand]:
         """Words that the tables know: their reading, or that other reading of theirs which the tag names."""
@@ -126,7 +143,8 @@ class _Merge:
             before = [w for w in free if w.end <= last.start]
             run = [*_runs(self.text, [*before, *_words(self.text, last)])][-1] if before else []
             if run and run[-1].end == last.end:
-                wider = replace(last, start=run[0].start, value=self.text[run[0].start : last.end])
+                sure = min(last.confidence, span.tag.confidence)
+                wider = replace(last, start=run[0].start, value=self.text[run[0].start : last.end], confidence=sure)
                 return [wider if d is last else d for d in known], []
             return known, []
         if last is not None:
@@ -139,20 +157,17 @@ class _Merge:
         thing = self._demand(span, first.start, span.end)
         return [d for d in known if d not in kinds or not _overlaps(d, first.start, span.end)], [thing]
 
-    def _name(self, known: list[Demand], inside: Sequence[Demand], span: _Span) -> tuple[list[Demand], list[Demand]]:
-        """A name, where the tables do not know all of its words: as a whole, unless they know part of it as such."""
-        same = [d for d in inside if d.dimension in (span.type.dimension, *span.type.also) or d.polarity < 0]
-        if same or span.tag.confidence < _BELIEVED or any(d.number is not None for d in inside):
-            return known, []
-        return [d for d in known if d not in inside], [self._demand(span, span.start, span.end)]
-
     def _demand(self, span: _Span, start: int, end: int) -> Demand:
         """The demand of a tag's words, linked to the tables where they know the words as a whole."""
         value = self.text[start:end]
         dimension, canonical = self._linked(value, (span.type.dimension, *span.type.also))
-        if dimension in _NUMBERED and canonical is None:
-            dimension = "special"
         sure = span.tag.confidence
+        if canonical is None:
+            guessed = span.type.name in _NAMES and sure < _BELIEVED
+            if dimension in _NUMBERED or guessed:
+                dimension = "special"
+            elif "function" in span.type.also and _FOR.search(self.text, 0, start):
+                dimension = "function"
         firm = dimension in _FIRM and sure >= _SURE if canonical is None else not is_soft(dimension, canonical)
         return Demand(
             dimension=dimension,
@@ -184,25 +199,33 @@ class _Merge:
         """Each once, head first, then as they stand, then what is implied."""
         demands = _once(demands)
         head = self._head(demands)
-        rest = [self._second(d) if d.role == "head" else d for d in demands if d is not head]
+        if head is None and not any(d.role == "head" for d in self.implied) and (thing := self._quality(demands)):
+            head = self._demand(thing, thing.start, thing.end)
+            demands = [d for d in demands if not _overlaps(d, thing.start, thing.end)]
+        rest = [d if d is head or not _is_thing(d) else self._second(d) for d in demands if d is not head]
+        rest = [replace(d, role="modifier") for d in rest]
         rest.sort(key=lambda d: d.start or 0)
         said = {d.dimension for d in demands if d.polarity > 0}
         implied = [d for d in self.implied if d.dimension not in said or not _of_series(d)]
-        if head is None:
-            return [*rest, *implied]
-        if head.dimension == "category":
-            implied = [replace(d, role="modifier") if d.role == "head" else d for d in implied]
-        elif any(d.role == "head" for d in implied):
-            return [*(d for d in implied if d.role == "head"), head, *rest, *(d for d in implied if d.role != "head")]
-        return [replace(head, role="head", strictness="hard"), *rest, *implied]
+        if head is not None and head.dimension == "category":
+            implied = [replace(d, role="modifier") for d in implied]
+        named = [d for d in implied if d.role == "head"]  # a problem implies the thing: "gift for mom"
+        if head is not None:
+            rest = (
+                [replace(head, role="modifier"), *rest]
+                if named
+                else [replace(head, role="head", strictness="hard"), *rest]
+            )
+        return [*named, *rest, *(d for d in implied if d not in named)]
 
     def _head(self, demands: Sequence[Demand]) -> Demand | None:
         """The thing: a kind tagged so, the tables' head where it is one of them; else by the order of dimensions."""
         kinds = [d for d in demands if d.dimension == "category" and d.polarity > 0]
         tagged = [(self._as_thing(d), d) for d in kinds]
         if any(sure for sure, _ in tagged):
-            kept = next((d for sure, d in tagged if sure and d.role == "head"), None)
-            return kept or max((pair for pair in tagged if pair[0]), key=lambda pair: pair[0])[1]
+            sure, best = max(tagged, key=lambda pair: pair[0])
+            own = next(((much, d) for much, d in tagged if much and d.role == "head"), None)
+            return own[1] if own and own[0] + _CLEARLY > sure else best
         if kept := next((d for d in demands if d.role == "head"), None):
             return kept
         for dimension in HEAD_ORDER:
@@ -216,32 +239,34 @@ class _Merge:
         said = [s.tag.confidence for s in self.spans if s.type.name == _THING and _overlaps(d, s.start, s.end)]
         return max(said, default=0.0)
 
+    def _quality(self, demands: Sequence[Demand]) -> _Span | None:
+        """The tag that calls a mere quality of the tables the thing ("edible glitter"); for queries without a head."""
+        things = [s for s in self.spans if s.type.name == _THING and s.tag.confidence >= _BELIEVED]
+        over = [s for s in things if all(d.polarity > 0 for d in demands if _overlaps(d, s.start, s.end))]
+        return max(over, key=lambda s: s.tag.confidence, default=None)
+
     def _second(self, d: Demand) -> Demand:
-        """What the tables took for the head, where it is not: it narrows the thing, by the dimension of its tag."""
-        if d.dimension != "category":
-            return replace(d, role="modifier")
+        """A kind of thing that is not the head: it narrows the thing, by the dimension of its tag."""
         kinds = [s.type.dimension for s in self.spans if _overlaps(d, s.start, s.end) and s.type.name != _THING]
         dimension = next((k for k in kinds if k not in ("category", *_NUMBERED)), "style_detail")
         sure = min(d.confidence, _ONCE_HEAD)
-        return replace(
-            d, dimension=dimension, canonical=None, role="modifier", strictness="soft", confidence=sure, alternatives=()
-        )
+        return replace(d, dimension=dimension, canonical=None, strictness="soft", confidence=sure, alternatives=())
 
 
-def _spans(text: str, tags: Sequence[Tag]) -> Iterator[_Span]:
-    """The tags of known types, without the small words around them ("for kids" → "kids")."""
-    for tag in tags:
-        kind = entity_types().get(tag.type)
-        if kind is None:
-            continue
-        found = [Token(t.text, t.start + tag.start, t.end + tag.start) for t in tokens(text[tag.start : tag.end])]
-        small = _SMALL.union(kind.takes_along)
-        while found and found[0].text in small:
-            found.pop(0)
-        while found and found[-1].text in small:
-            found.pop()
-        if found:
-            yield _Span(tag, kind, tuple(found))
+def _is_thing(d: Demand) -> bool:
+    return d.dimension == "category" and d.polarity > 0
+
+
+def _is_name(inside: Sequence[Demand], span: _Span) -> bool:
+    """True where a name of which the tables know some words is one name all the same ("kitchen craft")."""
+    firm = [
+        d
+        for d in inside
+        if d.number is not None
+        or d.polarity < 0
+        or (d.confidence > _CORRECTED and d.dimension in (span.type.dimension, *span.type.also))
+    ]
+    return not inside or (not firm and span.tag.confidence >= _BELIEVED)
 
 
 def _is_known(d: Demand) -> bool:
@@ -251,7 +276,7 @@ def _is_known(d: Demand) -> bool:
         or d.number is not None
         or d.polarity < 0
         or bool(d.knowledge)
-        or d.dimension in ("spec", "bundle", "price", "year")
+        or d.dimension in ("spec", "bundle", "price", "year", "model")  # a part number, a maker's model
     )
 
 
@@ -269,21 +294,13 @@ def _words(text: str, d: Demand) -> list[Token]:
 
 
 def _runs(text: str, words: Sequence[Token]) -> Iterator[list[Token]]:
-    """Neighbouring words together, without small words around them."""
+    """Neighbouring words together."""
     run: list[Token] = []
     for word in words:
         if run and text[run[-1].end : word.start].strip(" -'’&./"):
-            yield from _trimmed(run)
+            yield run
             run = []
         run.append(word)
-    yield from _trimmed(run)
-
-
-def _trimmed(run: list[Token]) -> Iterator[list[Token]]:
-    while run and run[0].text in _SMALL:
-        run = run[1:]
-    while run and run[-1].text in _SMALL:
-        run = run[:-1]
     if run:
         yield run
 
