@@ -189,6 +189,15 @@ def test_linking_changes_nothing_else_and_twice_is_once():
     assert all(a is b for a, b in zip(LINKER.link(linked), linked, strict=True))
 
 
+def test_the_sha_is_of_the_schemas_and_the_release_too(tmp_path):
+    assert Linker(KNOWLEDGE).sha == LINKER.sha
+    assert Linker(KNOWLEDGE, taxonomy=taxonomy()).sha != LINKER.sha
+    (tmp_path / "boats.toml").write_text(
+        'version = 1\n[rig]\ndimension = "style_detail"\nask = "?"\nvalues = ["sloop"]\n'
+    )
+    assert Linker(KNOWLEDGE, load_schemas((tmp_path,))).sha != LINKER.sha
+
+
 FLUID_OUNCE = 231 * 2.54**3 / 128
 
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from operator import attrgetter
+from pathlib import Path
 
+import lore_mm
+from lore_mm.fingerprint import sha_of, sha_of_file
 from lore_mm.knowledge import Knowledge
 from lore_mm.liquids import ML_PER_GRAM, in_ounces, is_liquid
 from lore_mm.quantities import parse_number
@@ -29,6 +32,9 @@ __all__ = ["Linker", "linker_for"]
 _MOST = 100_000  # values that are remembered with their links; beyond them all are forgotten
 # These name entries of the knowledge tables, or numbers: no schema lists them.
 _UNLISTED = frozenset(("brand", "model", "price", "year", "bundle"))
+_TABLES = [
+    Path(lore_mm.__file__).parent / name for name in ("knowledge/shopify.toml", "shoe_sizes.toml", "liquids.toml")
+]
 _BARE = re.compile(r"\d{1,2}(?:[.,]5)?|\d{1,2}½")
 # dataclasses.replace costs twice as much; links and knowledge are the last fields.
 _KEPT = attrgetter(*(f.name for f in fields(Demand)[:-2]))
@@ -47,6 +53,12 @@ class Linker:
         self.schemas = schemas or load_schemas()
         self.names = None if taxonomy is None else TaxonomyNames(taxonomy)
         self._known: dict[tuple[str | None, str, str], tuple[str, ...]] = {}
+
+    @cached_property
+    def sha(self) -> str:
+        """Identifies what links depend on beside the knowledge tables: schemas, shipped tables, the taxonomy."""
+        release = self.names.taxonomy.version if self.names else None
+        return sha_of(["links", self.schemas.sha, [sha_of_file(path) for path in _TABLES], release])
 
     def link(self, demands: Sequence[Demand]) -> tuple[Demand, ...]:
         """The same demands in the same order, with `links` as far as something is known of them.
