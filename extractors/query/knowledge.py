@@ -42,7 +42,7 @@ class KnowledgeEngine:
 
     def __init__(self, knowledge: Knowledge) -> None:
         self.knowledge = knowledge
-        self.sha = sha_of(["knowledge", _VERSION, knowledge.sha])
+        self.sha = sha_of(["knowledge", _VERSION, knowledge.sha, linker_for(knowledge).sha])
         self._scanner = scanner_for(knowledge)
 
     def understand(self, queries: Sequence[Query]) -> list[Understanding]:

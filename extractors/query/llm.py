@@ -18,6 +18,7 @@ from typing import Any
 
 from extractors.query.engine import LONGEST, failed, readable
 from extractors.query.knowledge import KnowledgeEngine
+from extractors.query.links import linker_for
 from extractors.query.llm_read import read_reply
 from extractors.query.llm_schema import reply_schema
 from extractors.query.retrieve import MOST, Entry, retrieve, top_of_the_tree
@@ -89,7 +90,7 @@ class LlmEngine:
         self._tables = KnowledgeEngine(knowledge) if hint else None
         self.name = f"llm:{chat.name}"
         settings = [_VERSION, most, max_tokens, seed, self._tables.sha if self._tables else None]
-        shas = [chat.sha, self.prompt.sha, sha_of(reply_schema()), knowledge.sha]
+        shas = [chat.sha, self.prompt.sha, sha_of(reply_schema()), knowledge.sha, linker_for(knowledge).sha]
         self.sha = sha_of(["llm", settings, shas])
         self.usage, self._counting = NO_USAGE, threading.Lock()
         self._shared = {
