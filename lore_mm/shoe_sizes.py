@@ -76,11 +76,11 @@ def wearer(audiences: Iterable[str]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def system_of(size: float, system: str | None = None, beside: str | None = None) -> str:
+def system_of(size: float, system: str | None = None, group: str | None = None, beside: str | None = None) -> str:
     """The system of a size: as said; else EU for large numbers; else that of another size `beside` it, or the usual."""
     if system is not None:
         return system
-    if size >= _table()["eu_from"]:
+    if size >= _table()["eu_from_children" if group in ("children", "small") else "eu_from"]:
         return "EU"
     return beside if beside in ("UK", "US") else str(_table()["plain"])
 
@@ -90,7 +90,7 @@ def foot_lengths(size: float, system: str | None, group: str | None = None) -> t
 
     Without a group, a US size has a men's and a women's reading.
     """
-    scales = _readings(size, system_of(size, system), group)
+    scales = _readings(size, system_of(size, system, group), group)
     return tuple(scale.foot(size) for scale in scales if scale.has(size))
 
 
@@ -99,7 +99,7 @@ def convert(size: float, system: str | None, to: str, group: str | None = None) 
 
     `convert(9, "UK", "EU")` is (43.0,).
     """
-    if system_of(size, system) == to:
+    if system_of(size, system, group) == to:
         return (size,) if foot_lengths(size, to, group) else ()
     sizes = [
         there
@@ -117,8 +117,8 @@ def sizes_apart(one: ShoeSize, other: ShoeSize, group: str | None = None) -> flo
     """
     ends = []
     for size, beside in ((one, other.system), (other, one.system)):
-        system = system_of(size.low, size.system, beside)
-        ends.append([(foot_lengths(n, system, group)) for n in (size.low, size.high)])
+        system = system_of(size.low, size.system, group, beside)
+        ends.append([foot_lengths(n, system, group) for n in (size.low, size.high)])
     (low, high), (low_there, high_there) = ends
     gaps = [
         max(c - b, a - d, 0.0)

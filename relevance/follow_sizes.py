@@ -40,7 +40,8 @@ def shoe_size(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | Non
         here = ShoeSize(found.number, found.number_high or found.number, found.unit or None)
         if (demand.unit or None) == here.system:
             continue  # compared by their numbers already
-        same = system_of(asked.low, asked.system, here.system) == system_of(here.low, here.system, asked.system)
+        systems = [system_of(a.low, a.system, group, b.system) for a, b in ((asked, here), (here, asked))]
+        same = systems[0] == systems[1]
         apart = _gap(asked, here) if same else sizes_apart(asked, here, group)
         if apart is None:
             continue

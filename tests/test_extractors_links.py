@@ -115,6 +115,7 @@ def test_kinds_are_shopifys(query, words, link):
         ("mens sneakers size 8-10", "size 8-10", ("size:EU=40.5-43",)),
         ("nike shoes women 9.5", "9.5", ("size:EU=40.5",)),
         ("boots 42", "42", ("size:EU=42",)),
+        ("adidas shoes men 15", "15", ("size:EU=49",)),  # men's US sizes run to 18
     ],
 )
 def test_shoe_sizes_in_eu(query, words, links):
@@ -131,7 +132,7 @@ def test_a_bare_number_with_shoes_is_their_size_and_else_is_not():
     nine = Demand("special", "9", strictness="soft", confidence=0.4, start=6, end=7)
     size = LINKER.link([shoes, nine])[1]
     assert (size.dimension, size.number, size.unit, size.strictness) == ("spec", 9, None, "hard")
-    assert (size.value, size.start, size.end, size.confidence) == ("9", 6, 7, 0.4)
+    assert (size.value, size.start, size.end, size.confidence) == ("9", 6, 7, 0.8)
     dress = Demand("category", "dress", "dress", role="head")
     assert LINKER.link([dress, nine])[1] == nine
     assert LINKER.link([shoes, replace(nine, value="90")])[1].dimension == "special"  # no size

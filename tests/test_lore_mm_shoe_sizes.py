@@ -85,6 +85,7 @@ def test_a_plain_number_is_of_the_system_beside_it_or_eu_where_it_is_large():
     assert system_of(9, beside="UK") == "UK"
     assert system_of(9, beside="EU") == "US"
     assert system_of(9, "UK", beside="US") == "UK"
+    assert (system_of(16), system_of(16, group="men"), system_of(16, group="children")) == ("US", "US", "EU")
 
 
 def test_what_has_shoe_sizes():

@@ -36,6 +36,7 @@ _TABLES = [
     Path(lore_mm.__file__).parent / name for name in ("knowledge/shopify.toml", "shoe_sizes.toml", "liquids.toml")
 ]
 _BARE = re.compile(r"\d{1,2}(?:[.,]5)?|\d{1,2}½")
+_SURE = 0.8  # that a bare number with shoes is their size
 # dataclasses.replace costs twice as much; links and knowledge are the last fields.
 _KEPT = attrgetter(*(f.name for f in fields(Demand)[:-2]))
 _make: Callable[..., Demand] = Demand
@@ -132,18 +133,23 @@ class Linker:
         """A bare number as the size it is, where the query is for shoes and names no other size."""
         if d.number is not None or any(x.dimension == "spec" and x.unit in (None, *SYSTEMS) for x in demands):
             return d
-        size = parse_number(d.value)
-        if not has_shoe_sizes(category, self.knowledge) or not foot_lengths(size, None):
+        size, sure = parse_number(d.value), max(d.confidence, _SURE)
+        if not has_shoe_sizes(category, self.knowledge) or not foot_lengths(size, None, _group(demands)):
             return d
-        return replace(d, dimension="spec", number=size, strictness="hard", why="a number with shoes is their size")
+        why = "a number with shoes is their size"
+        return replace(d, dimension="spec", number=size, strictness="hard", confidence=sure, why=why)
 
     def _sizes(self, d: Demand, category: str | None, demands: Sequence[Demand]) -> tuple[str, ...]:
         if d.number is None or not (d.unit is None or d.unit in SYSTEMS):
             return ()
         if not has_shoe_sizes(category, self.knowledge):
             return ()
-        group = wearer(x.canonical for x in demands if x.dimension == "audience" and x.canonical and x.polarity > 0)
-        return _european(d.number, d.number_high, d.unit, group)
+        return _european(d.number, d.number_high, d.unit, _group(demands))
+
+
+def _group(demands: Sequence[Demand]) -> str | None:
+    """Whose shoe sizes the demands are about."""
+    return wearer(d.canonical for d in demands if d.dimension == "audience" and d.canonical and d.polarity > 0)
 
 
 def _fluid(d: Demand) -> Demand:
