@@ -7,7 +7,7 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["Token", "fold", "normalize", "plurals", "singular", "tokens"]
+__all__ = ["Token", "fold", "normalize", "one_of", "plurals", "singular", "tokens"]
 
 
 class Token(NamedTuple):
@@ -80,6 +80,11 @@ def normalize(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return _SPACES.sub(" ", text).strip()
+
+
+def one_of(*strings: str) -> re.Pattern[str]:
+    """A pattern that finds any of these strings: a quick look whether a slower pattern is worth trying."""
+    return re.compile("|".join(map(re.escape, strings)))
 
 
 _IRREGULAR = {

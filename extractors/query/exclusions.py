@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lore_mm.mentions import Mention
+from lore_mm.text import one_of
 
 __all__ = ["exclusion_cues", "with_exclusions"]
 
-_SIGNS = (
+_SIGNS = one_of(
     " but ", "than ", "from ", "ohne ", "sin ", "senza ", "sem ", "zonder ", "kein", "pas de", "不", "无", "無", "没",
     "除", "非", "без ", "بدون ",
 )  # fmt: skip
@@ -27,8 +28,7 @@ _CUE = re.compile(
 
 def exclusion_cues(text: str) -> list[tuple[int, int]]:
     """The spans of such cues."""
-    low = text.lower()
-    if not any(sign in low for sign in _SIGNS):
+    if not _SIGNS.search(text.lower()):
         return []
     return [m.span() for m in _CUE.finditer(text)]
 

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 
 from extractors.context import Phrase
 from lore_mm.knowledge import Knowledge
+from lore_mm.text import one_of
 from lore_mm.types import Demand
 
 __all__ = ["hard_type"]
@@ -34,7 +35,7 @@ _QUESTION = re.compile(
     r"how (?:many|much|do|does|is|are|to|long|big|old|often|heavy|tall|far|good|well|safe))\b|[?？؟]\s*$",
     re.IGNORECASE,
 )
-_RELATION_WORDS = (
+_RELATION_SIGNS = one_of(
     "alternativ", "substitut", "dupe", "instead", "similar", "than", "as good", "vs", "versus", "alike", "equivalent",
     "replac", "same as", "differ", "compar", "like ", "knock", "generic ", "clone", "ersatz",
 )  # fmt: skip
@@ -116,8 +117,7 @@ def _conditions(demands: Sequence[Demand]) -> int:
 
 
 def _relates(text: str, phrase: Phrase) -> bool:
-    low = text.lower()
-    if not any(word in low for word in _RELATION_WORDS):
+    if not _RELATION_SIGNS.search(text.lower()):
         return False
     if _RELATION.search(text):
         return True

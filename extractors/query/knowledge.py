@@ -27,6 +27,7 @@ from extractors.query.unknown import HEAD_ORDER, unknown_words
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Scanner, scanner_for
+from lore_mm.text import tokens
 from lore_mm.types import Demand, Query, Understanding
 from lore_mm.values import find_prices, find_quantities
 
@@ -58,12 +59,13 @@ class KnowledgeEngine:
 
 def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Knowledge) -> Understanding:
     text = query.text
+    words = tokens(text)
     offers = find_offers(text)
     sold = [(o.start, o.end) for o in offers]
     prices = [p for p in (*more_prices(text), *find_prices(text)) if not _within((p.start, p.end), sold)]
     prices = [p for i, p in enumerate(prices) if not _within((p.start, p.end), [(q.start, q.end) for q in prices[:i]])]
     sold += [(p.start, p.end) for p in prices]
-    mentions = with_names_as_typed(text, without_overlap(scanner.find(text), sold), scanner)
+    mentions = with_names_as_typed(text, without_overlap(scanner.find(text, words=words), sold), scanner)
     mentions = without_everyday_makers(mentions, knowledge)
     quantities = [q for q in find_quantities(text) if stands(q, mentions, sold)]
     if more := [q for q in more_quantities(text) if stands(q, mentions, sold)]:
@@ -75,17 +77,17 @@ def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Know
     quantities = [q if q.kind == "share" else bounded(q, text) for q in quantities]
     numbered = [(q.start, q.end) for q in quantities]
     numbered += (measures := sides(text, numbered))
-    mentions = need_by_words(text, without_overlap(mentions, numbered), knowledge)
+    mentions = need_by_words(text, without_overlap(mentions, numbered), knowledge, words)
     if cues := exclusion_cues(text):
         mentions = with_exclusions(text, mentions, cues)
-    phrase = read_phrase(text, mentions, knowledge)
+    phrase = read_phrase(text, mentions, knowledge, words=words)
 
     demands = [*known_terms(text, phrase, quantities, knowledge)]
     demands.extend(from_price(p, text) for p in prices)
     demands.extend(from_offer(o, text) for o in offers)
     demands.extend(from_quantities(quantities, phrase, knowledge))
     demands.extend(Demand("spec", text[start:end], start=start, end=end) for start, end in measures)
-    demands.extend(unknown_words(text, demands, phrase, numbered, cues, knowledge))
+    demands.extend(unknown_words(text, words, demands, phrase, numbered, cues, knowledge))
     demands, references = with_references(text, demands)
     demands.extend([*in_place_of(demands, references, knowledge)])
     demands = with_implied(_with_head(demands, references), phrase, knowledge)
@@ -123,8 +125,8 @@ def _with_head(demands: list[Demand], references: frozenset[int]) -> list[Demand
     """The demands with the main target first: the thing named, else a model, brand, character or store."""
     for dimension in HEAD_ORDER:
         fitting = [d for d in demands if d.dimension == dimension and d.polarity > 0 and d.start not in references]
-        best = next(iter(sorted(fitting, key=lambda d: (d.canonical is None, d.latent))), None)
-        if best is not None:
+        if fitting:
+            best = min(fitting, key=lambda d: (d.canonical is None, d.latent))
             rest = [d for d in demands if d is not best]
             if dimension != "category":
                 rest = [d if d.dimension != "category" else replace(d, strictness="soft") for d in rest]

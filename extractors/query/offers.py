@@ -14,6 +14,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from lore_mm.text import one_of
+
 __all__ = ["Offer", "find_offers"]
 
 
@@ -37,13 +39,14 @@ _OFFER = re.compile(
     r"|(?P<bogo>\bbogof?\b)",
     re.IGNORECASE,
 )
-_SIGNS = ("off", " for ", "for1", "get ", "half", "bogo", "save", "discount", "reduc", "rabatt", "descuento", "% sale")
+_SIGNS = one_of(
+    "off", " for ", "for1", "get ", "half", "bogo", "save", "discount", "reduc", "rabatt", "descuento", "% sale"
+)
 
 
 def find_offers(text: str) -> list[Offer]:
     """The offers of a text, in order."""
-    low = text.lower()
-    if not any(sign in low for sign in _SIGNS):
+    if not _SIGNS.search(text.lower()):
         return []
     return [offer for m in _OFFER.finditer(text) if (offer := _offer(m)) is not None]
 

@@ -15,12 +15,14 @@ from dataclasses import replace
 from extractors.query.demands import entry
 from extractors.query.unknown import EMPTY
 from lore_mm.knowledge import Knowledge
-from lore_mm.text import tokens
+from lore_mm.text import one_of, tokens
 from lore_mm.types import Demand
 
 __all__ = ["in_place_of", "with_references"]
 
-_SIGNS = ("altern", "substit", "dupe", "instead", "than", "like", "similar", "knock", "same as", "version of", "rather")
+_SIGNS = one_of(
+    "altern", "substit", "dupe", "instead", "than", "like", "similar", "knock", "same as", "version of", "rather"
+)
 _THAN = r"(?:cheaper|better|smaller|lighter|bigger|stronger|faster|quieter|newer|nicer|other|rather) than"
 _AFTER = re.compile(
     r"\b(?:(?P<not>alternatives? (?:to|for)|substitutes? (?:to|for|of)|(?:dupes?|knock[\s-]?offs?) (?:of|for)"
@@ -35,8 +37,7 @@ _NAMES = frozenset(("brand", "model", "ip"))
 
 def with_references(text: str, demands: Sequence[Demand]) -> tuple[list[Demand], frozenset[int]]:
     """The demands with references turned round or softened, and where the references start."""
-    low = text.lower()
-    if not any(sign in low for sign in _SIGNS):
+    if not _SIGNS.search(text.lower()):
         return list(demands), frozenset()
     out, wont, wish = list(demands), set[int](), set[int]()
     for cue in _AFTER.finditer(text):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from extractors.context import Phrase
 from lore_mm.knowledge import Knowledge
-from lore_mm.text import Token, tokens
+from lore_mm.text import Token
 from lore_mm.types import Demand
 
 __all__ = ["EMPTY", "HEAD_ORDER", "unknown_words"]
@@ -53,6 +53,7 @@ class _Run(NamedTuple):
 
 def unknown_words(
     text: str,
+    words: Sequence[Token],
     demands: Sequence[Demand],
     phrase: Phrase,
     numbers: Sequence[tuple[int, int]],
@@ -64,14 +65,14 @@ def unknown_words(
     A part number is a model. Right behind a maker, a run with a number in it is a model too ("hoka mach 6"), and so is
     any run where nothing else names the thing ("fjallraven kanken"). Where nothing at all is named, the likeliest run
     is the thing. What a negation stands before, or one of the `cues` of an exclusion, is excluded. The rest are wishes,
-    of unknown dimension.
+    of unknown dimension. `words` are the text's tokens.
     """
-    taken = {i for d in demands if d.start is not None and d.end is not None for i in range(d.start, d.end)}
-    taken.update(i for m in phrase.mentions for i in range(m.start, m.end))
-    taken.update(i for start, end in (*numbers, *cues) for i in range(start, end))
+    taken = [(d.start, d.end) for d in demands if d.start is not None and d.end is not None]
+    taken += [(m.start, m.end) for m in phrase.mentions]
+    taken += [*numbers, *cues]
     if "<" in text:
-        taken.update(i for m in _MARKUP.finditer(text) for i in range(*m.span()))
-    found = [*_runs(text, [w for w in tokens(text) if w.start not in taken])]
+        taken += [m.span() for m in _MARKUP.finditer(text)]
+    found = [*_runs(text, _outside(taken, words))]
     if not found:
         return
     solved = any(m.table == "need" and knowledge.needs[m.canonical].kind != "jargon" for m in phrase.mentions)
@@ -94,6 +95,11 @@ def unknown_words(
             )
         else:
             yield Demand("special", value, strictness="soft", start=run.start, end=run.end, confidence=0.4)
+
+
+def _outside(spans: Sequence[tuple[int, int]], words: Sequence[Token]) -> list[Token]:
+    """The words that begin in none of the spans."""
+    return [w for w in words if not any([start <= w.start < end for start, end in spans])]
 
 
 _NUMBERED = frozenset(("no",))  # "no 5" is a number, not a negation
@@ -145,6 +151,8 @@ _HYPHENED = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*")
 
 def _code(text: str, word: Token) -> int | None:
     """The end of the part number that begins here, hyphens included ("wh-ch520"), or None."""
+    if word.text.isalpha() and text[word.end : word.end + 1] != "-":
+        return None
     whole = _HYPHENED.match(text, word.start)
     if whole is None or len(whole[0]) < _CODE or not _PART_NUMBER.fullmatch(whole[0]):
         return None
