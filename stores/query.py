@@ -24,7 +24,7 @@ from stores.features import FeatureStore, open_store
 from stores.online import SOURCES, OnlineView, features_from_rows, open_online
 from stores.output import Format, choose_format, features_rows, show_features, write_rows
 from stores.understood import QueryIndex, Understood, fitted, newer, query_key, understood_from_row
-from stores.views import VIEWS, Views, quoted
+from stores.views import UNDER, VIEWS, Views, quoted
 from stores.where import items_where
 
 if TYPE_CHECKING:
@@ -126,7 +126,9 @@ class Snapshot:
         stored: dict[str, Understood] = {}
         for start in range(0, len(ids), _AT_ONCE):
             listed = ", ".join(quoted(i) for i in ids[start : start + _AT_ONCE])
-            for row in self._run(f"SELECT * FROM demands WHERE query_id IN ({listed}) AND status = 'ok'").to_pylist():
+            for row in self._run(
+                f"SELECT * FROM understood WHERE query_id IN ({listed}) AND status = 'ok'"
+            ).to_pylist():
                 one, key = understood_from_row(row), query_key(row["query"])
                 stored[key] = newer(stored.get(key, one), one)
         return stored
@@ -165,11 +167,10 @@ class Snapshot:
 
     def describe(self) -> pa.Table:
         """The views, with the version of the table under each, its rows, and what it shows."""
-        under = {"latest": "attributes"}
         rows = [
             {
                 "table": view,
-                "version": self.versions.get(under.get(view, view)),
+                "version": self.versions.get(UNDER.get(view, view)),
                 "rows": self._run(f"SELECT count(*) AS n FROM {view}")["n"][0].as_py(),
                 "shows": shows,
             }

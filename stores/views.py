@@ -22,7 +22,7 @@ from lore_mm.errors import InputError, StoreError, nearest
 from lore_mm.tables import KEYS, TABLES
 from stores.features import FeatureStore
 
-__all__ = ["VIEWS", "Views", "quoted"]
+__all__ = ["UNDER", "VIEWS", "Views", "quoted"]
 
 # view → what it shows; every one has the newest row per key only
 VIEWS: Mapping[str, str] = {
@@ -31,11 +31,13 @@ VIEWS: Mapping[str, str] = {
     "latest": "the verdict over all extractors, one row per item and value",
     "embeddings": "vectors, one row per item and model",
     "queries": "the query log",
-    "demands": "queries understood, one row per query",
+    "understood": "queries understood, one row per query",
+    "demands": "what they ask for, one row per query and demand",
     "judgments": "grades, one row per query, item and mode",
     "labels": "people's grades",
     "runs": "what ran",
 }
+UNDER: Mapping[str, str] = {"latest": "attributes", "understood": "demands"}  # views named otherwise than their table
 _EXPLODED = """
     SELECT item_id, {who}, a.name AS name, a.dimension AS dimension, a.value AS value, a.number AS number,
         a.unit AS unit, a.share AS share, a.status AS status, a.confidence AS confidence, a.kind AS kind,
@@ -44,9 +46,19 @@ _EXPLODED = """
         SELECT item_id, extractor AS row_extractor, category, provenance.made_at AS made_at, unnest(attributes) AS a
         FROM rows.newest_attributes {where}
     )"""
+# the fields of a demand stand for themselves, but for confidence, which a query has too
+_DEMANDS = """
+    SELECT query_id, query, normalized, hard_type, referent, engine, query_confidence, d.*, made_at
+    FROM (
+        SELECT query_id, query, normalized, hard_type, referent, engine, confidence AS query_confidence,
+            provenance.made_at AS made_at, unnest(demands) AS d
+        FROM rows.newest_demands
+    )"""
 _DEFINED = {
     "attributes": _EXPLODED.format(who="row_extractor AS extractor", where=""),
     "latest": _EXPLODED.format(who="a.extractor AS extractor", where="WHERE extractor = 'merge'"),
+    "understood": "SELECT * FROM rows.newest_demands",
+    "demands": _DEMANDS,
 }
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _TABLE_FUNCTIONS = {"generate_series", "range", "unnest"}
@@ -255,7 +267,7 @@ def _as_now(name: str, type_: str, have: Mapping[str, str]) -> str:
 def _reads(text: str, table: str) -> bool:
     """Whether a statement may read a table: whether it says the name of one of its views anywhere."""
     words = text.lower()
-    return table in words or (table == "attributes" and "latest" in words)
+    return table in words or any(view in words for view, under in UNDER.items() if under == table)
 
 
 def walk(node: object) -> Iterator[dict[str, Any]]:

@@ -55,8 +55,7 @@ def test_eighty_columns():
 def test_wide_the_reasons_stand_beside():
     lines = shown(READ, 120)
     assert (
-        lines[2]
-        == "  negative constraint: it excludes something · names one kind of thing · 93% sure · read by tagger"
+        lines[2] == "  negative constraint: it excludes something · names one kind of thing · 93% sure · read by tagger"
     )
     assert lines[3].split() == ["dimension", "words", "read", "as", "why"]
     assert lines[7].endswith("kids                          schools are for kids")

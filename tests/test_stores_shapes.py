@@ -22,7 +22,7 @@ from stores.views import Views
 LATER_COLUMNS, LATER_FIELDS = ("referent", "readings", "confidence", "engine"), ("links", "knowledge")
 SOFA = Demand("category", "sofa", "sofa", role="head", start=4, end=8, alternatives=("couch",))
 LAMP = Demand("category", "lamp", "lamp", links=("shopify:hg-13",), knowledge=("categories/lamp",))
-ASK = "SELECT query_id, engine, d.canonical AS canonical, d.links AS links FROM (SELECT query_id, engine, unnest(demands) AS d FROM demands) ORDER BY query_id"  # noqa: E501
+ASK = "SELECT query_id, engine, canonical, links FROM demands ORDER BY query_id"
 
 
 def earlier(type_: pa.DataType) -> pa.DataType:
