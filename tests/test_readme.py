@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-SAMPLE = re.search(r"^```\n\$ (lore judge .*?)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+SAMPLES = re.findall(r"^```\n\$ (lore .*?)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 pytestmark = pytest.mark.weights
 
@@ -77,10 +77,11 @@ def test_the_quickstart_and_every_other_block_run_top_to_bottom(place):
     assert (place / "my-report.html").stat().st_size > 100_000
 
 
-def test_the_sample_at_the_top_is_what_the_command_prints(place):
-    command, shown = SAMPLE.groups()
+@pytest.mark.parametrize("name", ["lore judge", "lore understand"])
+def test_a_sample_is_what_the_command_prints(place, name):
+    [(command, shown)] = [(command, shown) for command, shown in SAMPLES if command.startswith(name)]
     printed = on_a_terminal(command, place)
-    assert [line.rstrip() for line in printed.splitlines()] == [line.rstrip() for line in shown.splitlines()]
+    assert [line.rstrip() for line in printed.rstrip().splitlines()] == [line.rstrip() for line in shown.splitlines()]
 
 
 def test_the_figures_are_those_of_the_evaluation(place):
