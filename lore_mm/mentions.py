@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Literal
 
 from lore_mm.knowledge import Knowledge
-from lore_mm.spelling import Near, common_words
+from lore_mm.spelling import Near, common_words, misspellings
 from lore_mm.text import Token, fold, plurals, singular, tokens
 
 __all__ = ["Mention", "Reading", "Scanner", "scanner_for"]
@@ -57,6 +57,7 @@ _RANK = {"need": 0, "series": 1, "category": 2, "color": 3, "brand": 4, "materia
 _CONFIDENCE: dict[Via, float] = {"exact": 1.0, "inflected": 0.98, "misspelt": 0.75}
 _VIA: tuple[Via, Via] = ("exact", "inflected")
 _LONGEST_TERM = 8  # tokens looked at after a corrected word
+_LONG_NAME = 7  # letters from which a word may be a misspelt maker
 _LONGEST_WORD = 40  # letters; what is longer is no misspelling
 _JOINED = 0.9  # "sun glasses" for sunglasses
 _SHORTEST_JOINED = 6  # letters; what is joined is longer, for "a car" is no acar
@@ -111,7 +112,8 @@ class Scanner:
             word: nodes[0][0].readings for word, nodes in self._root.forms.items() if len(word) > _SHORTEST_JOINED
         }
         self._common = common_words()
-        self._misspelt = {w: m for b in knowledge.brands.values() for w, m in _misspellings(b.name, b.misspelt)}
+        self._misspelt = dict(misspellings())
+        self._misspelt |= {w: m for b in knowledge.brands.values() for w, m in _misspellings(b.name, b.misspelt)}
         # Only words that are a term by themselves are corrected to: "world" inside a longer term draws in too much.
         # Words of other languages are not: "leathr jackt" is a jacket, no Jacke.
         single = {w: node for w, node in self._root.edges.items() if w.isascii() and w.isalpha() and node.readings}
@@ -196,7 +198,22 @@ class Scanner:
         """What a word that no term begins with was meant to be, if it is misspelt."""
         if not 5 <= len(word) <= _LONGEST_WORD or not word.isascii() or not word.isalpha():
             return None
-        return self._misspelt.get(word) or (None if self.knows(word) else self._near.find(word))
+        if word in self._misspelt or self.knows(word):
+            return self._misspelt.get(word)
+        one = singular(word)
+        return self._meant(word) or (self._meant(one, plural=True) if one != word else None)
+
+    def _meant(self, word: str, plural: bool = False) -> str | None:
+        """The nearest term, where there is one, or where all that are as near mean the same.
+
+        A shorter word is never read as a maker's name: it is more likely a name of its own.
+        """
+        nodes = [(w, self._root.edges[w]) for w in self._near.nearest(word)]
+        meant = {node.readings[0] for _, node in nodes}
+        if len(meant) != 1 or (next(iter(meant)).table == "brand" and len(word) < _LONG_NAME):
+            return None
+        right = nodes[0][0]
+        return plurals(right)[0] if plural and singular(right) == right and plurals(right) else right
 
 
 def _mention(

@@ -45,7 +45,7 @@ def said(text):
         ("nike", "brand", "Nike"),
         ("harry potter", "ip", "harry potter"),
         ("blorbo", "category", None),
-        ("灯", "category", None),
+        ("灯", "category", "lamp"),
     ],
 )
 def test_head(text, dimension, canonical):
