@@ -19,10 +19,13 @@ import typer
 from extractors.query.cascade import Cascade
 from extractors.query.engine import LONGEST, QueryEngine
 from extractors.query.knowledge import KnowledgeEngine
+from extractors.query.links import Linker
+from extractors.query.relinked import Relinked
 from extractors.query.view import ParseView, as_json
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
 from lore_mm.errors import InputError, nearest
 from lore_mm.knowledge import Knowledge, load_knowledge
+from lore_mm.shopify import read_taxonomy
 from lore_mm.types import Query, Understanding
 
 if TYPE_CHECKING:
@@ -35,13 +38,20 @@ ENGINES = ("knowledge", "tagger", "llm")
 _AT_ONCE = 1024  # queries read at once by the command
 
 
-def open_engine(address: str = DEFAULT_ENGINE, knowledge: Knowledge | None = None, **options: Any) -> QueryEngine:
+def open_engine(
+    address: str = DEFAULT_ENGINE,
+    knowledge: Knowledge | None = None,
+    *,
+    taxonomy: Path | None = None,
+    **options: Any,
+) -> QueryEngine:
     """The engine, or cascade of engines, of an address. `options` go to the chat model of `llm:`.
 
-    In a cascade the model is also shown how the tables read the query.
+    In a cascade the model is also shown how the tables read the query. `taxonomy` is a folder with a copy of Shopify's
+    taxonomy: words that no table knows are linked to it.
 
     Raises:
-        InputError: no such engine, one twice, or options where no model takes them.
+        InputError: no such engine, one twice, options where no model takes them, or no taxonomy in its folder.
         ModelError: the model of `llm:` cannot be had.
         MissingExtraError: the engine needs an extra that is not installed; the message has the command.
     """
@@ -53,11 +63,13 @@ def open_engine(address: str = DEFAULT_ENGINE, knowledge: Knowledge | None = Non
         raise InputError(f"the query engines {address!r}: each only once")
     if options and not any(part.startswith("llm:") for part in parts):
         raise InputError(f"the query engine {address!r} takes no options; llm:CHAT does")
+    linker = None if taxonomy is None else Linker(tables, taxonomy=read_taxonomy(taxonomy))
     opened: list[QueryEngine] = []
     try:
         for part in parts:
             opened.append(_open_one(part, tables, hint=len(parts) > 1, options=options))
-        return opened[0] if len(opened) == 1 else Cascade(opened)
+        engine = opened[0] if len(opened) == 1 else Cascade(opened)
+        return engine if linker is None else Relinked(engine, linker)
     except Exception:
         for engine in opened:
             engine.close()
@@ -130,6 +142,10 @@ def main(
     knowledge: Annotated[
         list[Path] | None, typer.Option("--knowledge", help="A folder of your own knowledge tables; may be repeated.")
     ] = None,
+    taxonomy: Annotated[
+        Path | None,
+        typer.Option(help="A folder with a copy of Shopify's taxonomy: words that no table knows are linked to it."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON lines on a terminal too.")] = False,
 ) -> None:
     """Read queries into demands: what is asked for, on which dimension, and how strictly.
@@ -147,7 +163,8 @@ def main(
     """
     from jobs.open_extractors import model_options
 
-    desk = _open_desk(engine, store, load_knowledge(tuple(knowledge or ())), model_options(model_option or ()))
+    options = model_options(model_option or ()) | ({"taxonomy": taxonomy} if taxonomy else {})
+    desk = _open_desk(engine, store, load_knowledge(tuple(knowledge or ())), options)
     people, n_failed = for_people(json), 0
     try:
         for batch in _batches(_texts(queries)):

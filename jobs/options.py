@@ -24,6 +24,7 @@ __all__ = [
     "RetryFailed",
     "Sample",
     "StoreAddress",
+    "TaxonomyFolder",
     "VlmAddress",
     "listed",
 ]
@@ -62,6 +63,10 @@ QueryEngineAddress = Annotated[
         help="Who reads queries: knowledge, tagger, llm:CHAT (hf:NAME, vllm:NAME, openai:http://HOST:PORT/v1#MODEL),"
         " or several with commas, the next asked where the one before is not sure.",
     ),
+]
+TaxonomyFolder = Annotated[
+    Path | None,
+    typer.Option("--taxonomy", help="A folder with a copy of Shopify's taxonomy, to link what no table knows."),
 ]
 Ask = Annotated[str | None, typer.Option("--ask", help="Ask the model for these attributes only, between commas.")]
 Prompt = Annotated[

@@ -28,6 +28,7 @@ from jobs.options import (
     RetryFailed,
     Sample,
     StoreAddress,
+    TaxonomyFolder,
 )
 from jobs.plan import Counts
 from jobs.spine import run_job
@@ -141,9 +142,9 @@ def understand_queries(
 ) -> Counts:
     """Understand a store's queries; see `jobs.spine.run_job` for what is skipped and resumed.
 
-    `engine` is an address of `extractors.queries.open_engine`, with `options` for its chat model, and closed at the
-    end; or an engine that is open, and stays so. `knowledge` are folders of the user's own tables, laid over the
-    shipped ones. `batch_rows`: as `BATCH_ROWS` has it unless given.
+    `engine` is an address of `extractors.queries.open_engine`, with its `options` (`taxonomy`, those of its chat
+    model), and closed at the end; or an engine that is open, and stays so. `knowledge` are folders of the user's own
+    tables, laid over the shipped ones. `batch_rows`: as `BATCH_ROWS` has it unless given.
 
     Raises:
         InputError, MissingExtraError: the engine cannot be opened.
@@ -182,6 +183,7 @@ def main(
     engine: QueryEngineAddress = DEFAULT_ENGINE,
     model_option: ModelOption = None,
     knowledge: KnowledgeFolders = None,
+    taxonomy: TaxonomyFolder = None,
     batch_rows: Annotated[
         int | None,
         typer.Option(
@@ -207,7 +209,7 @@ def main(
     understand_queries(
         open_store(store or default_store()),
         engine=engine,
-        options=model_options(model_option or ()),
+        options=model_options(model_option or ()) | ({"taxonomy": taxonomy} if taxonomy else {}),
         knowledge=knowledge or (),
         batch_rows=batch_rows,
         limit=limit,

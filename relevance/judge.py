@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -162,18 +162,14 @@ def main(
     """
     requests = read_requests(query, item or [], top, pairs)
     judge = Judge(load_knowledge(), load_rulebook(rules))
-    desk = _Desk(judge, store, engine)
-    people = for_people(json)
-    failed = 0
-    try:
+    people, failed = for_people(json), 0
+    with closing(_Desk(judge, store, engine)) as desk:
         for batch in _batches(requests):
             judgments = desk.judge(batch)
             failed += sum(j.grade is None for j in judgments)
             _show(judgments, people, explain)
             if batch[0].streamed:
                 sys.stdout.flush()  # or who asks line by line through a pipe waits for ever
-    finally:
-        desk.close()
     if failed:
         say(f"{failed} of the pairs could not be judged; each one's error says why")
         raise typer.Exit(1)
