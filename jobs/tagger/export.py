@@ -17,8 +17,8 @@ from lore_mm.models.query_words import HINTS, MOST_PIECES
 __all__ = ["NAME", "export"]
 
 NAME, _VERSION = "lore-tagger-tiny", 1
-# Processors without VNNI add pairs of products of a byte and a weight in 16 bits: 2 · 255 · 63 still fits, and the model
-# computes the same everywhere. 127 levels change as many spans against float32.
+# Processors without VNNI add pairs of products of a byte and a weight in 16 bits: 2 · 255 · 63 still fits, so that the
+# model computes the same everywhere. 127 levels would change as many spans against float32.
 _WEIGHT_LEVELS = 63.0
 
 

@@ -81,7 +81,10 @@ class Workshop:
         tagger, kept = open_tagger(out), out / "metrics.json"
         metrics = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
         figures = measure(self._scores(tagger), self.material.test, self._labels())
-        return {**metrics, "measured_on": self.material.measured_on, "int8": figures}
+        metrics |= {"measured_on": self.material.measured_on, "int8": figures}
+        if "training" in metrics:
+            update_card(out / "README.md", metrics)
+        return metrics
 
     def _fit(
         self, rows: Callable[[int], Sequence[Encoded]], recipe: Recipe, label: str, extra: object = None
