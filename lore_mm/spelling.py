@@ -109,6 +109,6 @@ def common_words() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def misspellings() -> Mapping[str, str]:
-    """Frequent misspellings that are more than one slip away, or between two words: bycicle, neckless → the word meant."""
+    """Frequent misspellings more than one slip away, or between two words: bycicle, neckless → the word meant."""
     path = Path(__file__).parent / "knowledge" / "misspellings.txt"
     return dict(line.split() for line in path.read_text(encoding="utf-8").splitlines())

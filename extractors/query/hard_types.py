@@ -55,7 +55,7 @@ _SOLUTION = re.compile(
 _LACKING = re.compile(r"(?:\bno|\bnon|\bzero|\bwithout|\bnot)\b|\bun(?=scented|sweetened)|\bfree\b", re.IGNORECASE)
 _LACKED = frozenset(
     "sugar-free gluten-free alcohol-free lactose-free nut-free decaffeinated low-fat unscented cruelty-free "
-    "child-safe".split()
+    "child-safe sleeveless strapless".split()
 )
 _LIKE = re.compile(r"\b(?:just |something )?like\s(?:an?\s|the\s)?", re.IGNORECASE)
 _CHOICE = re.compile(r"\bor\b|还是|哪个", re.IGNORECASE)

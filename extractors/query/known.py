@@ -48,7 +48,7 @@ def known_terms(text: str, phrase: Phrase, quantities: Sequence[Quantity], knowl
             yield from_mention(m, share_of(m, text, shares))
 
 
-_WISHED = frozenset(("audience", "special", "season", "style"))
+_WISHED = frozenset(("audience", "season", "style"))  # that it is a gift, no item says
 
 
 def _said_in(need: Mention, knowledge: Knowledge) -> Iterator[Demand]:

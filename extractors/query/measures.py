@@ -75,7 +75,9 @@ def bounded(q: Quantity, text: str) -> Quantity:
 
 _YEARS = re.compile(r"(?<![\w.,$€£¥#/-])((?:19|20)\d\d)\s?(?:-|–|to)\s?((?:19|20)\d\d)(?![\w%-])")
 _TIMES = re.compile(
-    r"(?<![\w.,])(?:(\d{1,3})\s?[x×]\s(?=\d+(?:[.,]\d+)?\s?[a-z])|[x×]\s?(\d{1,3})(?![\w.,]|\s?[x×]))", re.I
+    r"(?<![\w.,])(?<!\d )(?:(\d{1,3})\s?[x×]\s(?=\d+(?:[.,]\d+)?\s?(?:k?g|lbs?|oz|[mc]?l|[gt]b|w|v)\b)"
+    r"|[x×]\s?(\d{1,3})(?![\w.,]|\s?[x×]))",
+    re.I,
 )
 
 
