@@ -13,6 +13,13 @@ are compared are compared on the pairs that all of them judged. It knows nothing
     auc             P(score of a relevant pair > of an irrelevant one) + ½ P(equal) (Hanley & McNeil 1982); NaN where
                     either side is empty
 
+With `full` also, over the queries that have anything to find (`relevance.ranking` has the definitions):
+
+    ndcg_10, mrr    mean over queries of nDCG@10 and of the reciprocal rank, by score
+    good_rate       mean over queries of the share of items that the judge calls L3 or L4
+    ece_2, ece_4    where probabilities are given, expected calibration error (Guo et al. 2017; 15 bins of equal width):
+                    of P(L3 or L4) against being relevant, and of the surest level against being right
+
 Intervals are percentile bootstraps over *queries* (Efron 1979; pairs of one query are not independent): queries are
 drawn with replacement, each with all of its pairs. Accuracy, F1 and kappa are functions of the 4 × 4 confusion matrix,
 so a resample costs one weighted sum of per-query matrices.
@@ -27,6 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lore_mm.bootstrap import Draws, Estimate, estimate, interval
+from relevance.ranking import good_rate, ndcg, reciprocal_rank
 
 __all__ = [
     "METRICS",
@@ -44,8 +52,11 @@ __all__ = [
 ]
 
 LEVELS = 4
+_BINS = 15  # of the calibration error
+_RANKED = 10  # places that nDCG looks at
 _WEIGHTS = np.subtract.outer(np.arange(LEVELS), np.arange(LEVELS)).astype(float) ** 2
 Counts = NDArray[np.float64]  # (…, 4, 4): row = truth, column = grade
+Probabilities = Sequence[Sequence[float] | None]  # of L1 … L4, a pair; None where there are none
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +184,16 @@ def evaluate(
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    full: bool = False,
+    probabilities: Probabilities | None = None,
 ) -> Scored:
-    """All metrics of one system, each with a percentile interval over queries. A grade of 0 is a missing judgment."""
+    """All metrics of one system, each with a percentile interval over queries. A grade of 0 is a missing judgment.
+
+    `full`: those of rankings too, and of `probabilities` where they are given.
+
+    Raises:
+        ValueError: lengths differ, or a level is not 0–4.
+    """
     t, g = np.asarray(truth, dtype=np.int64), np.asarray(grades, dtype=np.int64)
     s, q = np.asarray(scores, dtype=float), np.asarray(groups)
     if not len(t) == len(g) == len(s) == len(q):
@@ -182,6 +201,10 @@ def evaluate(
     there = g != 0
     draws = Draws(q[there], resamples, seed)
     values = _values(t[there], g[there], s[there], draws)
+    if full:
+        values |= _ranking(t[there], g[there], s[there], draws)
+        if probabilities is not None:
+            values |= _calibration(t[there], [p for p, kept in zip(probabilities, there, strict=True) if kept], draws)
     metrics = {name: estimate(v, level) for name, v in values.items()}
     return Scored(int(there.sum()), int((~there).sum()), metrics, confusion(t[there], g[there]))
 
@@ -197,8 +220,12 @@ def paired_difference(
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    full: bool = False,
 ) -> dict[str, Difference]:
-    """A minus B for every metric, on the pairs that both judged, with intervals from the same resamples of queries."""
+    """A minus B for every metric, on the pairs that both judged, with intervals from the same resamples of queries.
+
+    `full`: for those of rankings too.
+    """
     t, a, b = (np.asarray(x, dtype=np.int64) for x in (truth, grades_a, grades_b))
     both = (a != 0) & (b != 0)
     draws = Draws(np.asarray(groups)[both], resamples, seed)
@@ -206,6 +233,9 @@ def paired_difference(
     sb = np.asarray(b if scores_b is None else scores_b, dtype=float)
     first = _values(t[both], a[both], sa[both], draws)
     second = _values(t[both], b[both], sb[both], draws)
+    if full:
+        first |= _ranking(t[both], a[both], sa[both], draws)
+        second |= _ranking(t[both], b[both], sb[both], draws)
     tail = (1 - level) / 2
     result = {}
     for name in first:
@@ -225,3 +255,45 @@ def _values(
     relevant, starts, owner = t[order] >= 3, _tie_starts(s[order]), draws.of_row[order]
     values["auc"] = np.array([_sorted_auc(relevant, starts, weights[owner]) for weights in draws.weights])
     return values
+
+
+def _ranking(
+    t: NDArray[np.int64], g: NDArray[np.int64], s: NDArray[np.float64], draws: Draws
+) -> dict[str, NDArray[np.float64]]:
+    """Means over queries, on the sample (place 0) and on each resample; queries where a metric is NaN are left out."""
+    rows = (
+        np.split(np.argsort(draws.of_row, kind="stable"), np.cumsum(np.bincount(draws.of_row))[:-1]) if len(t) else []
+    )
+    of_query = {
+        f"ndcg_{_RANKED}": [ndcg(t[r], s[r], _RANKED) for r in rows],
+        "mrr": [reciprocal_rank(t[r], s[r]) for r in rows],
+        "good_rate": [good_rate(g[r]) for r in rows],
+    }
+    found = {}
+    for name, values in of_query.items():
+        v = np.asarray(values, dtype=float)
+        defined = ~np.isnan(v)
+        found[name] = _ratio(draws.weights @ np.where(defined, v, 0.0), draws.weights @ defined.astype(float))
+    return found
+
+
+def _calibration(t: NDArray[np.int64], given: Probabilities, draws: Draws) -> dict[str, NDArray[np.float64]]:
+    """The calibration errors of the pairs that have probabilities."""
+    rows = np.array([i for i, p in enumerate(given) if p is not None], dtype=np.int64)
+    if not len(rows):
+        return {}
+    p = np.array([given[i] for i in rows], dtype=float)
+    relevant = (p[:, 2] + p[:, 3], t[rows] >= 3)
+    surest = (p.max(axis=1), p.argmax(axis=1) + 1 == t[rows])
+    return {"ece_2": _calibration_error(*relevant, rows, draws), "ece_4": _calibration_error(*surest, rows, draws)}
+
+
+def _calibration_error(
+    confidence: NDArray[np.float64], true: NDArray[np.bool_], rows: NDArray[np.int64], draws: Draws
+) -> NDArray[np.float64]:
+    """Σ over bins of |Σ confidence − Σ true| / n, on the sample (place 0) and on each resample."""
+    bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)  # (low, high], the first [0, high]
+    gaps = np.zeros((len(confidence), _BINS))
+    gaps[np.arange(len(confidence)), bins] = confidence - true
+    n = draws.sums(np.ones((len(confidence), 1)), rows)[:, 0]
+    return _ratio(np.abs(draws.sums(gaps, rows)).sum(axis=1), n)
