@@ -31,8 +31,8 @@ from lore_mm.types import Demand
 __all__ = ["hard_type"]
 
 _QUESTION = re.compile(
-    r"^\s*(?:is|are|does|do|did|can|could|should|will|would|what|what's|which|who|whose|why|when|where|"
-    r"how (?:many|much|do|does|is|are|to|long|big|old|often|heavy|tall|far|good|well|safe))\b|[?？؟]\s*$",
+    r"\s*(?:is|are|does|do|did|can|could|should|will|would|what|what's|which|who|whose|why|when|where|"
+    r"how (?:many|much|do|does|is|are|to|long|big|old|often|heavy|tall|far|good|well|safe))\b",
     re.IGNORECASE,
 )
 _RELATION_SIGNS = one_of(
@@ -46,6 +46,8 @@ _RELATION = re.compile(
     r"knock[\s-]?offs?|generic (?:version|for)|clones? of|like .{2,40}? but)\b",
     re.IGNORECASE,
 )
+_QUESTION_MARKS = ("?", "？", "؟")
+_SOLUTION_SIGNS = one_of("gift", "present", "thing", "idea", "what ", "stuff", "way", "tip", "how ", "i ", "rid of")
 _SOLUTION = re.compile(
     r"^\s*(?:gifts?|presents?|something|things?|ideas?|what to|stuff|ways?|tips?)\b.*\b(?:for|to|that)\b"
     r"|\b(?:how (?:to|do i|can i|do you)|best ways? to|way to|what (?:do|should) i|i (?:need|want) to|get rid of"
@@ -53,6 +55,7 @@ _SOLUTION = re.compile(
     re.IGNORECASE,
 )
 _LACKING = re.compile(r"(?:\bno|\bnon|\bzero|\bwithout|\bnot)\b|\bun(?=scented|sweetened)|\bfree\b", re.IGNORECASE)
+# Qualities that are the lack of something, where the words say so: sugar free, non alcoholic.
 _LACKED = frozenset(
     "sugar-free gluten-free alcohol-free lactose-free nut-free decaffeinated low-fat unscented cruelty-free "
     "child-safe sleeveless strapless".split()
@@ -68,12 +71,12 @@ def hard_type(text: str, demands: Sequence[Demand], phrase: Phrase, knowledge: K
     """What makes the query hard; the order and the cues stand above."""
     kinds = {knowledge.needs[m.canonical].kind for m in phrase.mentions if m.table == "need"}
     relates = "substitute" in kinds or _relates(text, phrase)
-    solution = _SOLUTION.search(text) is not None
-    if not solution and _QUESTION.search(text):
+    solution = _SOLUTION_SIGNS.search(text.lower()) is not None and _SOLUTION.search(text) is not None
+    if not solution and (_QUESTION.match(text) or text.rstrip().endswith(_QUESTION_MARKS)):
         return "entity_relation" if relates or _is_choice(text, demands) else "question"
     if relates:
         return "entity_relation"
-    if any(d.polarity < 0 or _lacks(d) for d in demands):
+    if any([d.polarity < 0 or (d.canonical in _LACKED and _LACKING.search(d.value)) for d in demands]):
         return "negative_constraint"
     if solution or "solution" in kinds:
         return "solution_seeking"
@@ -126,8 +129,3 @@ def _relates(text: str, phrase: Phrase) -> bool:
         for like in _LIKE.finditer(text)
         for m in phrase.mentions
     )
-
-
-def _lacks(d: Demand) -> bool:
-    """True for a quality that is the lack of something, said so: sugar free, non alcoholic."""
-    return d.canonical in _LACKED and d.canonical is not None and bool(_LACKING.search(d.value))

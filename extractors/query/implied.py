@@ -44,6 +44,8 @@ def with_implied(demands: list[Demand], phrase: Phrase, knowledge: Knowledge) ->
             name = kind_name(series.category, knowledge)
             why = f"{series.name} is {_a(name)}"
             out.append(_implied(d, "category", name, series.category, series.name, why))
+    if not any([m.others for m in phrase.mentions]):
+        return out
     return [_with_readings(d, phrase, knowledge) for d in out]
 
 

@@ -123,15 +123,21 @@ def _asked_about(d: Demand) -> Demand:
 
 def _with_head(demands: list[Demand], references: frozenset[int]) -> list[Demand]:
     """The demands with the main target first: the thing named, else a model, brand, character or store."""
-    for dimension in HEAD_ORDER:
-        fitting = [d for d in demands if d.dimension == dimension and d.polarity > 0 and d.start not in references]
-        if fitting:
-            best = min(fitting, key=lambda d: (d.canonical is None, d.latent))
-            rest = [d for d in demands if d is not best]
-            if dimension != "category":
-                rest = [d if d.dimension != "category" else replace(d, strictness="soft") for d in rest]
-            return [replace(best, role="head", strictness="hard"), *rest]
-    return demands
+    fitting = [d for d in demands if d.dimension in HEAD_ORDER and d.polarity > 0 and d.start not in references]
+    best = min(fitting, key=_as_head, default=None)
+    rest = [d if d.role == "modifier" else replace(d, role="modifier") for d in demands if d is not best]
+    if best is None:
+        return rest
+    if best.dimension != "category":
+        rest = [d if d.dimension != "category" else replace(d, strictness="soft") for d in rest]
+    if best.role == "modifier" or best.strictness == "soft":
+        best = replace(best, role="head", strictness="hard")
+    return [best, *rest]
+
+
+def _as_head(d: Demand) -> tuple[int, bool, bool]:
+    """The least of these is the head."""
+    return HEAD_ORDER.index(d.dimension), d.canonical is None, d.latent
 
 
 def _corrected(normalized: str, corrections: Sequence[tuple[str, str]]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from extractors.context import Phrase
-from extractors.query.demands import from_mention, from_need, share_of
+from extractors.query.demands import entry, from_mention, from_need, share_of
 from extractors.query.implied import kind_name
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, scanner_for
@@ -26,6 +26,7 @@ _JOINED = re.compile(r"\s*(?:\bor\b|\band\b|,|/|&|\+)\s*", re.IGNORECASE)
 def known_terms(text: str, phrase: Phrase, quantities: Sequence[Quantity], knowledge: Knowledge) -> Iterator[Demand]:
     """The demands of the phrase's mentions, in their order; an unnamed part or accessory first."""
     shares = [q for q in quantities if q.kind == "share"]
+    as_well = () if phrase.head is None else _as_well(text, phrase.head, phrase)
     if phrase.noun is not None:
         yield _noun(text, phrase, phrase.noun, knowledge)
     for m in phrase.mentions:
@@ -34,11 +35,8 @@ def known_terms(text: str, phrase: Phrase, quantities: Sequence[Quantity], knowl
             if knowledge.needs[m.canonical].kind == "solution":
                 yield from _said_in(m, knowledge)
         elif m is phrase.head:
-            head = replace(from_mention(m), alternatives=_as_well(text, m, phrase))
-            if phrase.category != m.canonical:
-                head = replace(head, why=f"a {m.text} for a {kind_name(phrase.host, knowledge)}")
-            yield replace(head, canonical=phrase.category)
-        elif phrase.head and m.canonical in _as_well(text, phrase.head, phrase):
+            yield _head(m, phrase, as_well, knowledge)
+        elif m.canonical in as_well:
             continue
         elif m.table == "category" and not m.negated:
             yield _second_thing(m, phrase, knowledge)
@@ -46,6 +44,17 @@ def known_terms(text: str, phrase: Phrase, quantities: Sequence[Quantity], knowl
             yield from _maker_and_model(m, text, knowledge)
         else:
             yield from_mention(m, share_of(m, text, shares))
+
+
+def _head(m: Mention, phrase: Phrase, as_well: tuple[str, ...], knowledge: Knowledge) -> Demand:
+    """The thing itself, as its kind for what it is for: the bag of "bag for laptop" is a laptop bag."""
+    why = None if m.correction is None else f"{m.text!r} read as {m.correction!r}"
+    if phrase.category != m.canonical:
+        why = f"a {m.text} for a {kind_name(phrase.host, knowledge)}"
+    return Demand(
+        m.dimension, m.text, phrase.category, role="head", start=m.start, end=m.end, confidence=m.confidence, why=why,
+        alternatives=as_well, knowledge=() if m.correction is None else (entry(m.dimension, m.canonical),),
+    )  # fmt: skip
 
 
 _WISHED = frozenset(("audience", "season", "style"))  # that it is a gift, no item says

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from lore_mm.mentions import Mention
 from lore_mm.quantities import parse_number
+from lore_mm.text import one_of
 from lore_mm.values import Price, Quantity
 
 __all__ = ["bounded", "more_prices", "more_quantities", "sides", "stands", "with_what_is_measured"]
@@ -85,13 +86,13 @@ _SIZE = re.compile(
     r"\b(?:größe|groesse|grösse|taille|talla|taglia|maat|размер)\s?(\d{1,2}(?:[.,]5)?)(?![\w.,])|(\d{2}(?:\.5)?)\s?码",
     re.IGNORECASE,
 )
-_SIZE_SIGNS = ("größe", "groes", "grösse", "taill", "tall", "tagl", "maat", "размер", "码")
+_SIZE_SIGNS = one_of("größe", "groes", "grösse", "taill", "tall", "tagl", "maat", "размер", "码")
 _ASKED = re.compile(
     r"(?P<most>\b(?:unter|bis|höchstens|moins de|jusqu'à|menos de|hasta|meno di|onder|до)\s|低于|不超过)?"
     r"(?P<a>\d{1,7}(?:[.,]\d{1,2})?)\s?(?P<unit>元|块|円|euros?\b|eur\b|€|руб)(?P<after>以下|以内|以上|左右)?",
     re.IGNORECASE,
 )
-_ASKED_SIGNS = (
+_ASKED_SIGNS = one_of(
     "元",
     "块",
     "円",
@@ -112,8 +113,7 @@ _CURRENCY = {"元": "CNY", "块": "CNY", "円": "JPY", "руб": "RUB"}
 
 def more_prices(text: str) -> list[Price]:
     """Prices and bounds in other languages than English: "100元以下", "unter 50 €", "moins de 30 euros"."""
-    low = text.lower()
-    if not any(sign in low for sign in _ASKED_SIGNS):
+    if not _ASKED_SIGNS.search(text.lower()):
         return []
     found: list[Price] = []
     for m in _ASKED.finditer(text):
@@ -131,8 +131,7 @@ def more_prices(text: str) -> list[Price]:
 def more_quantities(text: str) -> list[Quantity]:
     """Ranges of years ("2018-2022"), packs by "x" ("2 x 10kg", "x6"), sizes in other languages ("größe 42", "38码")."""
     found: list[Quantity] = []
-    low = text.lower()
-    if any(sign in low for sign in _SIZE_SIGNS):
+    if _SIZE_SIGNS.search(text.lower()):
         for m in _SIZE.finditer(text):
             found.append(Quantity("size", parse_number(m[1] or m[2]), None, "", m.start(), m.end(), m[0]))
     if "20" in text or "19" in text:

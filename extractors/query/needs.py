@@ -70,7 +70,9 @@ def need_by_words(
     best: tuple[int, str, list[Token]] | None = None
     for first in dict.fromkeys(s for _, s in words):
         for need, groups in patterns.get(first, ()):
-            if (best and len(groups) <= best[0]) or not _each_by_another(groups, stems):
+            if (best and len(groups) <= best[0]) or any([stems.isdisjoint(group) for group in groups]):
+                continue
+            if not _each_by_another(groups, stems):
                 continue
             taken = [w for w, s in words if any(s in group for group in groups)]
             others = [w for w, _ in words if w not in taken]

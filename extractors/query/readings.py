@@ -97,9 +97,12 @@ def confidence(demands: Sequence[Demand], readings: Sequence[OtherReading]) -> f
     """
     if not demands:
         return 0.0
-    said = [(d.end - d.start, d.confidence) for d in demands if d.start is not None and d.end is not None]
-    letters = sum(n for n, _ in said)
-    mean = sum(n * c for n, c in said) / letters if letters else 1.0
+    letters, sure = 0, 0.0
+    for d in demands:
+        if d.start is not None and d.end is not None:
+            letters += d.end - d.start
+            sure += (d.end - d.start) * d.confidence
+    mean = sure / letters if letters else 1.0
     head = demands[0].confidence if demands[0].role == "head" else _HEADLESS
-    left = 1.0 - max((r.confidence for r in readings), default=0.0)
+    left = 1.0 - max([r.confidence for r in readings], default=0.0)
     return round(min(head, mean) * left, 4)
