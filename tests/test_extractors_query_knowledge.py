@@ -76,7 +76,8 @@ def test_markup_is_no_demand():
 
 
 ODD = [
-    "2 for 1", "50% off", "like", "cheaper than", "alternative to", "anything but", "no 5", "x6", "160x230", "size 7 us",
+    "2 for 1", "50% off", "like", "cheaper than", "alternative to", "anything but", "no 5", "x6", "160x230",
+    "size 7 us",
     "at least", "or more", "2018-2022",
     "ohne", "不要", "红色", "größe 42", "100元以下", "Razer", "speker",
     "apple", "mouse", "iphone", "hoka", "mach 6", "gift for mom", "is", "?", "80%", "wool",
