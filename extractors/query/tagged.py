@@ -30,7 +30,7 @@ _SURE = 0.7  # confidence from which on an unknown maker, colour … is required
 _BELIEVED = 0.5  # confidence from which on a tag goes before a reading of the tables
 # The tagger has learnt from English: letters of other scripts are the tables' to read. Latin ones with accents pass.
 _LATIN = {c: None for c in (*range(0x80, 0x300), *range(0x1E00, 0x1F00), *range(0x2000, 0x2200))}
-_CORRECTED = 0.75  # confidence of a word whose spelling the tables put right: a longer name goes before it
+_QUALITIES = frozenset(("style_detail", "function", "material", "color", "style"))
 _CLEARLY = 0.2  # by how much more another thing must be one for the tables' head to step back
 _ONCE_HEAD = 0.5  # confidence of a thing that turned out not to be the head
 
@@ -147,8 +147,8 @@ class _Merge:
                 wider = replace(last, start=run[0].start, value=self.text[run[0].start : last.end], confidence=sure)
                 return [wider if d is last else d for d in known], []
             return known, []
-        if last is not None:
-            return known, []
+        if last is not None or any(_is_thing(d) and len(_words(self.text, d)) > 1 for d in inside):
+            return known, [self._demand(span, r[0].start, r[-1].end, "special") for r in _runs(self.text, free)]
         # an unknown thing: kinds named before it are part of its name ("bread lame"), qualities are not ("steel lame")
         kinds = [d for d in inside if d.dimension in ("category", "component") or d.canonical is None]
         qualities = [d for d in inside if d not in kinds]
@@ -157,10 +157,14 @@ class _Merge:
         thing = self._demand(span, first.start, span.end)
         return [d for d in known if d not in kinds or not _overlaps(d, first.start, span.end)], [thing]
 
-    def _demand(self, span: _Span, start: int, end: int) -> Demand:
-        """The demand of a tag's words, linked to the tables where they know the words as a whole."""
+    def _demand(self, span: _Span, start: int, end: int, dimension: str | None = None) -> Demand:
+        """The demand of a tag's words, linked to the tables where they know the words as a whole.
+
+        `dimension`: where the words belong, if not where the tag's type says.
+        """
         value = self.text[start:end]
-        dimension, canonical = self._linked(value, (span.type.dimension, *span.type.also))
+        wanted = (dimension,) if dimension else (span.type.dimension, *span.type.also)
+        dimension, canonical = self._linked(value, wanted)
         sure = span.tag.confidence
         if canonical is None:
             guessed = span.type.name in _NAMES and sure < _BELIEVED
@@ -242,7 +246,11 @@ class _Merge:
     def _quality(self, demands: Sequence[Demand]) -> _Span | None:
         """The tag that calls a mere quality of the tables the thing ("edible glitter"); for queries without a head."""
         things = [s for s in self.spans if s.type.name == _THING and s.tag.confidence >= _BELIEVED]
-        over = [s for s in things if all(d.polarity > 0 for d in demands if _overlaps(d, s.start, s.end))]
+        over = [
+            s
+            for s in things
+            if all(d.polarity > 0 and d.dimension in _QUALITIES for d in demands if _overlaps(d, s.start, s.end))
+        ]
         return max(over, key=lambda s: s.tag.confidence, default=None)
 
     def _second(self, d: Demand) -> Demand:
@@ -262,9 +270,7 @@ def _is_name(inside: Sequence[Demand], span: _Span) -> bool:
     firm = [
         d
         for d in inside
-        if d.number is not None
-        or d.polarity < 0
-        or (d.confidence > _CORRECTED and d.dimension in (span.type.dimension, *span.type.also))
+        if d.number is not None or d.polarity < 0 or d.dimension in (span.type.dimension, *span.type.also)
     ]
     return not inside or (not firm and span.tag.confidence >= _BELIEVED)
 
