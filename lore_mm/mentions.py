@@ -312,24 +312,7 @@ _CUE_WORDS = frozenset(
 _CUES = re.compile(rf"\b(?:w/o|isn't|doesn't|aren't|don't|{'|'.join(sorted(_CUE_WORDS - {'w'}))})\b", re.IGNORECASE)
 _BEFORE = frozenset("without no not non excluding except exclude minus never avoid lack lacks sans".split())
 _JOINING = frozenset(("or", "and", "nor", "any", "a", "an", "the", "of", "with", "made", "from", "visible"))
-_SKIPPED = frozenset(
-    (
-        "any",
-        "a",
-        "an",
-        "the",
-        "of",
-        "made",
-        "from",
-        "visible",
-        "annoying",
-        "too",
-        "include",
-        "including",
-        "contain",
-        "have",
-    )
-)
+_SKIPPED = frozenset("any a an the of made from visible annoying too include including contain have".split())
 _AFTER = re.compile(r"\s*(?:is |are )?(?:not included|not incl|sold separately|excluded|not supplied)\b", re.IGNORECASE)
 _FREE_AFTER = re.compile(
     r"(?:-|\s)free\b(?!\s(?:shipping|delivery|gift|returns?|sample|run|people|size|standing))", re.IGNORECASE
