@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from lore_mm.knowledge import Brand, Category, Color, Knowledge, Material, Term, load_knowledge
 from lore_mm.mentions import scanner_for
+from lore_mm.text import tokens
 
 SCANNER = scanner_for(load_knowledge())
 
@@ -169,3 +170,18 @@ def test_shuffled_words_never_fail():
     for _ in range(200):
         text = " ".join(rng.choices(WORDS, k=8))
         assert all(m.text for m in SCANNER.find(text))
+
+
+def test_tokens_at_hand_make_no_difference():
+    text = "Mens' shoes without laces, sun glasses and addidas sneekers"
+    assert SCANNER.find(text, words=tokens(text)) == SCANNER.find(text)
+    assert {m.canonical: m.negated for m in SCANNER.find(text)} == {
+        "men": False, "shoe": False, "lace-up": True, "sunglasses": False, "Adidas": False, "sneaker": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "negated"), [("isn't leather", True), ("no's logo", False), ("x-no logo", True), ("nos logo", False)]
+)
+def test_a_cue_counts_as_a_word(text, negated):
+    assert [m.negated for m in SCANNER.find(text)] == [negated]

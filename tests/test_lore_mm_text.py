@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lore_mm.text import fold, normalize, singular, tokens
+from lore_mm.text import fold, normalize, one_of, plurals, singular, tokens
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,36 @@ def test_spans_index_the_text_as_given(text):
 )  # fmt: skip
 def test_singular(plural, one):
     assert singular(plural) == one
+
+
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [
+        ("knife", ["knives", "knifes"]), ("die", ["dice", "dies"]), ("box", ["boxs", "boxes"]), ("shoe", ["shoes"]),
+        ("story", ["storys", "stories"]), ("jean", []), ("jeans", []), ("men's", []), ("2", []),
+    ],
+)  # fmt: skip
+def test_plurals(one, many):
+    assert plurals(one) == many
+
+
+@given(st.text(alphabet="abcdefhiklmnorstuvxyz", max_size=10))
+def test_plurals_are_all_that_singular_reads_as_the_word(word):
+    one = singular(word)
+    assert word == one or word in plurals(one)
+    assert {singular(form) for form in plurals(word)} <= {word}
+
+
+def test_one_of():
+    pattern = one_of("c++", "than ")
+    assert pattern.search("a c++ book")
+    assert pattern.search("more than one")
+    assert not pattern.search("c, more thanks")
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=300)))
+def test_plain_text_is_normalised_as_all_text_is(text):
+    assert normalize(text) == normalize(text + "\u00ad")  # the same, but not plain: the slower way
 
 
 @given(st.text(alphabet="abcdeinorstuvxyz", min_size=0, max_size=12))

@@ -165,3 +165,34 @@ def test_letter_size(text, notches):
 @pytest.mark.parametrize(("number", "words"), [(2.5, "2.5"), (42.0, "42"), (1000.0, "1000"), (1 / 3, "0.3333")])
 def test_format_number(number, words):
     assert format_number(number) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("for kids 7 and up", 7), ("budget of 50", 50), ("shoes 40 or less", 40), ("9 bucks", 9), ("30 max", 30)],
+)
+def test_a_price_is_found_by_the_words_around_it(text, number):
+    (price,) = find_prices(text)
+    assert number in (price.low, price.high)
+
+
+@pytest.mark.parametrize("text", ["iphone 13 case", "7 drawer dresser", "no digits under dollars", "size 42"])
+def test_other_numbers_are_no_prices(text):
+    assert find_prices(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a dozen roses", [("count", 12, "pack")]),
+        ("ladies size small", [("size", -1, "letter")]),
+        ("fhd monitor", [("resolution", 1080, "lines")]),
+        ("pack of six", [("count", 6, "pack")]),
+        ("two-piece suit", [("count", 2, "piece")]),
+        ("XXL hoodie", [("size", 3, "letter")]),
+        ("xbox 2021 v2", [("year", 2021, "year")]),
+        ("sizeable offhand foxes", []),
+    ],
+)
+def test_numbers_in_words(text, expected):
+    assert [(q.kind, q.number, q.unit) for q in find_quantities(text)] == expected
