@@ -1,5 +1,6 @@
 """Measure a judge against labels, beside baselines that get every fair chance: `lore evaluate judge`.
 
+With --dataset a public set of graded pairs is measured (`jobs.judge_datasets`); without, the store's own labels are.
 All labelled pairs of a store are judged by mode `rules` and by three baselines: the commonest grade for everything,
 BM25 between query and title, and the similarity of embeddings. The last two give scores; the thresholds that make them
 grades are fitted on the labels, cross-validated over queries, which is help the rules do not get. Missing judgments
@@ -8,7 +9,7 @@ are reported and never scored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,23 +18,30 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from extractors.queries import DEFAULT_ENGINE
+from jobs.demo import demo_folder
+from jobs.judge_datasets import RESAMPLES, evaluate_set, plain
+from jobs.judge_tables import METRIC_NAMES, evaluation_rows, evaluation_tables
+from jobs.options import QueryEngineAddress
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
+from lore_mm.datasets.relevance import FORMATS, Wanted, open_relevance
 from lore_mm.errors import InputError, MissingExtraError, ModelError, nearest
+from lore_mm.models import DEFAULT_EMBEDDER
 from lore_mm.types import Judgment, Query
 
 if TYPE_CHECKING:
     from stores.features import FeatureStore
 
-__all__ = ["LabelledPairs", "evaluate_judge", "evaluation_rows", "evaluation_tables", "main", "read_labelled"]
+__all__ = [
+    "METRIC_NAMES",
+    "LabelledPairs",
+    "evaluate_judge",
+    "evaluation_rows",
+    "evaluation_tables",
+    "main",
+    "read_labelled",
+]
 
-METRIC_NAMES = {
-    "acc_2": "acc@2",
-    "acc_4": "acc@4",
-    "macro_f1": "macro-F1",
-    "quadratic_kappa": "kappa²",
-    "auc": "AUC",
-}
-RESAMPLES = 1000
 FOLDS = 5
 
 
@@ -190,17 +198,7 @@ def _similarities(store: FeatureStore, pairs: LabelledPairs) -> list[float]:
 
 
 def _measured(scored: Any) -> dict[str, Any]:
-    return {"n": scored.n, "missing": scored.missing, "metrics": _plain(scored.metrics)}
-
-
-def _plain(estimates: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
-    return {
-        name: {part: _number(getattr(e, part)) for part in ("value", "low", "high")} for name, e in estimates.items()
-    }
-
-
-def _number(value: float) -> float | None:
-    return None if value != value else round(value, 6)
+    return {"n": scored.n, "missing": scored.missing, "metrics": plain(scored.metrics)}
 
 
 def _difference(
@@ -212,7 +210,7 @@ def _difference(
     found = paired_difference(
         pairs.truth, grades, other, pairs.query_ids, scores_a=scores, scores_b=theirs, resamples=RESAMPLES
     )
-    return _plain(found)
+    return plain(found)
 
 
 def _slices(pairs: LabelledPairs, grades: Sequence[int], scores: Sequence[float]) -> dict[str, dict[str, Any]]:
@@ -235,6 +233,34 @@ def _errors(judgments: Sequence[Judgment]) -> dict[str, int]:
     return counts
 
 
+DatasetAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        help=f"Graded pairs instead of the store's labels: {', '.join(f'{name}:PATH' for name in FORMATS)}, demo, or a "
+        "file of pairs with query, item_id, title and grade.",
+        show_default=False,
+    ),
+]
+JudgeAddresses = Annotated[
+    list[str] | None,
+    typer.Option("--judge", help="With --dataset: rules, or rules:RULEBOOK.toml; may be repeated."),
+]
+Locale = Annotated[
+    str | None, typer.Option("--locale", help="Of esci: us, es or jp; us unless given.", show_default=False)
+]
+LabelScale = Annotated[
+    str | None,
+    typer.Option("--scale", help="How labels become levels: levels, 0-3, 1-3, 1-4, esci, wands.", show_default=False),
+]
+SomeQueries = Annotated[
+    int | None, typer.Option("--sample", min=1, help="With --dataset: only N queries, by lot, always the same.")
+]
+EmbedderAddress = Annotated[
+    str, typer.Option("--embedder", help="With --dataset: whose similarity to compare with; none to leave it out.")
+]
+
+
 def main(
     store: Annotated[
         str | None, typer.Option("--store", help="The store's address; the default one if left out.")
@@ -246,19 +272,39 @@ def main(
     rules: Annotated[
         Path | None, typer.Option("--rules", help="Judge by this rulebook instead of the shipped one.")
     ] = None,
+    dataset: DatasetAddress = None,
+    judge: JudgeAddresses = None,
+    engine: QueryEngineAddress = DEFAULT_ENGINE,
+    locale: Locale = None,
+    scale: LabelScale = None,
+    sample: SomeQueries = None,
+    embedder: EmbedderAddress = DEFAULT_EMBEDDER,
     json: Annotated[bool, typer.Option("--json", help="One JSON object, also on a terminal.")] = False,
 ) -> None:
     """Measure a judge against labels, beside three baselines, with 95 % intervals over queries.
 
     Example: lore evaluate judge --split test
 
+    Example: lore evaluate judge --dataset chorus:data/chorus --json
+
     The baselines: the commonest grade for all, BM25 on titles, and embedding similarity, the last two with thresholds
     cross-validated on the labels. Pairs without a judgment are reported and never scored.
     """
-    from lore_mm.config import default_store
-    from stores.features import open_store
-
-    result = evaluate_judge(open_store(store or default_store()), labels, split, rules)
+    if dataset is None:
+        only = {"judge": judge, "locale": locale, "scale": scale, "sample": sample}
+        if named := [name for name, value in only.items() if value is not None]:
+            raise InputError(f"--{named[0]} goes with --dataset; the store's labels are measured without it")
+        result = _of_store(store, labels, split, rules)
+    else:
+        if store is not None or labels is not None:
+            raise InputError("--dataset brings its own items and labels; leave --store and --labels out")
+        data = open_relevance(
+            str(demo_folder()) if dataset == "demo" else dataset, Wanted(split=split, locale=locale, scale=scale)
+        )
+        shipped = "rules" if rules is None else f"rules:{rules}"
+        judges = [shipped if address == "rules" else address for address in judge or ["rules"]]
+        similar = None if embedder == "none" else embedder
+        result = evaluate_set(data.sample(sample), judges, engine=engine, embedder=similar, split=split)
     if not for_people(json):
         print_json(result)
         return
@@ -268,41 +314,11 @@ def main(
         say(note)
 
 
-def evaluation_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The comparison of `evaluate_judge` as rows for a reader: a system a row, a metric with its interval a cell."""
-    systems = {"judge (rules)": result, **result["baselines"]}
-    return [
-        {"": name.replace("_", " "), "pairs": system["n"], "missing": system["missing"]}
-        | {title: _cell(system["metrics"][metric]) for metric, title in METRIC_NAMES.items()}
-        for name, system in systems.items()
-    ]
+def _of_store(store: str | None, labels: Path | None, split: str | None, rules: Path | None) -> dict[str, Any]:
+    from lore_mm.config import default_store
+    from stores.features import open_store
 
-
-def evaluation_tables(result: Mapping[str, Any]) -> list[object]:
-    """The comparison, the slices by kind of query, and the confusion, as tables for a terminal."""
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    rows = evaluation_rows(result)
-    # a system a column: four systems with their intervals fit a terminal of 80 columns, seven metrics do not
-    comparison = Table("", *(row[""] for row in rows), title="95 % intervals over queries", box=SIMPLE)
-    for name in list(rows[0])[1:]:
-        comparison.add_row(name, *(str(row[name]).replace(", ", "–") for row in rows))
-    slices = Table("kind of query", "pairs", *METRIC_NAMES.values(), title="the judge by kind of query", box=SIMPLE)
-    for kind, part in result["slices"].items():
-        values = [part["metrics"][metric]["value"] for metric in METRIC_NAMES]
-        slices.add_row(kind, str(part["n"]), *("–" if v is None else f"{v:.2f}" for v in values))
-    matrix = Table("true \\ given", "L1", "L2", "L3", "L4", title="the judge's grades", box=SIMPLE)
-    for i, counts in enumerate(result["confusion"], 1):
-        matrix.add_row(f"L{i}", *map(str, counts))
-    return [comparison, slices, matrix]
-
-
-def _cell(estimate: Mapping[str, float | None]) -> str:
-    if estimate["value"] is None:
-        return "–"
-    low, high = (estimate[k] if estimate[k] is not None else float("nan") for k in ("low", "high"))
-    return f"{estimate['value']:.2f} [{low:.2f}, {high:.2f}]"
+    return evaluate_judge(open_store(store or default_store()), labels, split, rules)
 
 
 if __name__ == "__main__":

@@ -142,9 +142,9 @@ def _evaluation_rows(line: dict[str, Any]) -> list[dict[str, Any]]:
     from jobs.attribute_tables import attribute_rows
     from jobs.evaluate_judge import evaluation_rows
 
-    if "systems" in line:
-        return attribute_rows(line)
-    return evaluation_rows(line) if "baselines" in line else [line]
+    if "baselines" in line:
+        return evaluation_rows(line)
+    return attribute_rows(line) if "systems" in line else [line]
 
 
 def main(
