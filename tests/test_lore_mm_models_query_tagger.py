@@ -193,14 +193,14 @@ def _without_hints(tagger, text):
 
 
 @needs_train
-def test_confidence_is_the_geometric_mean_of_the_words_probabilities(tagger):
+def test_confidence_is_the_product_of_the_words_probabilities(tagger):
     text = "red nike shoes lamp"
     scored = tagger.score([text])[0]
     assert np.allclose(np.exp(scored.scores).sum(axis=1), 1, atol=1e-5)
     path = viterbi(scored.scores[None], tagger.labels)[0]
     for tag in tagger.tag([text])[0]:
         places = [i for i, (a, b) in enumerate(scored.words) if tag.start <= a and b <= tag.end]
-        likely = np.prod([np.exp(scored.scores[i, path[i]]) for i in places]) ** (1 / len(places))
+        likely = np.prod([np.exp(scored.scores[i, path[i]]) for i in places])
         assert tag.confidence == pytest.approx(likely, abs=1e-5) and 0 < tag.confidence <= 1
 
 

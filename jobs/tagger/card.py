@@ -40,8 +40,8 @@ def tables(metrics: Mapping[str, Any]) -> str:
         f"{metrics['quantisation']['spans_changed']:.4f} of the spans are others.",
         f"- ONNX in float32 against torch: logits differ by {metrics['parity']['largest_difference']:.1e} at most.",
         f"- Decoding by Viterbi: {shipped['spans']['f1']:.4f}; word by word: {shipped['f1_greedy']:.4f}.",
-        f"- Calibration error of a span's confidence: {error['geometric_mean']:.3f} "
-        f"(product of its words' probabilities: {error['product']:.3f}).",
+        f"- Calibration error of a span's confidence, the product of its words' probabilities: {error['product']:.3f} "
+        f"(their geometric mean: {error['geometric_mean']:.3f}).",
         f"- model.onnx: {metrics['bytes'] / 1e6:.1f} MB.",
     ]
     return "\n".join(lines)
