@@ -26,11 +26,10 @@ def kind_name(category: str | None, knowledge: Knowledge) -> str:
 def with_implied(demands: list[Demand], phrase: Phrase, knowledge: Knowledge) -> list[Demand]:
     """A series implies its brand, and, where it stands alone, the kind of thing it is."""
     out = list(demands)
+    models = [d for d in demands if d.dimension == "model" and d.polarity > 0]
     brands = {d.canonical for d in demands if d.dimension == "brand"}
-    has_kind = any(d.dimension == "category" and d.polarity > 0 for d in demands)
-    for d in demands:
-        if d.dimension != "model" or d.polarity < 0:
-            continue
+    has_kind = any([d.dimension == "category" and d.polarity > 0 for d in demands])
+    for d in models:
         known = d.canonical or next((e[7:] for e in d.knowledge if e.startswith("series/")), "")
         series = knowledge.series.get(known)
         if series is None:

@@ -26,14 +26,15 @@ from extractors.query.typed import corrections, with_names_as_typed, without_eve
 from extractors.query.unknown import HEAD_ORDER, unknown_words
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
-from lore_mm.mentions import Scanner, scanner_for
+from lore_mm.mentions import Mention, Scanner, scanner_for
 from lore_mm.text import tokens
 from lore_mm.types import Demand, Query, Understanding
-from lore_mm.values import find_prices, find_quantities
+from lore_mm.values import Price, Quantity, find_prices, find_quantities
 
 __all__ = ["KnowledgeEngine"]
 
 _VERSION = "3"
+_DIGIT = re.compile(r"\d")
 
 
 class KnowledgeEngine:
@@ -62,19 +63,14 @@ def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Know
     words = tokens(text)
     offers = find_offers(text)
     sold = [(o.start, o.end) for o in offers]
-    prices = [p for p in (*more_prices(text), *find_prices(text)) if not _within((p.start, p.end), sold)]
-    prices = [p for i, p in enumerate(prices) if not _within((p.start, p.end), [(q.start, q.end) for q in prices[:i]])]
+    prices = _prices(text, sold) if _DIGIT.search(text) else []
     sold += [(p.start, p.end) for p in prices]
     mentions = with_names_as_typed(text, without_overlap(scanner.find(text, words=words), sold), scanner)
     mentions = without_everyday_makers(mentions, knowledge)
-    quantities = [q for q in find_quantities(text) if stands(q, mentions, sold)]
-    if more := [q for q in more_quantities(text) if stands(q, mentions, sold)]:
-        quantities = [
-            *(q for q in quantities if not _within((q.start, q.end), [(m.start, m.end) for m in more])),
-            *more,
-        ]
-    mentions, quantities = with_what_is_measured(text, mentions, quantities)
-    quantities = [q if q.kind == "share" else bounded(q, text) for q in quantities]
+    quantities = _quantities(text, mentions, sold)
+    if quantities:
+        mentions, quantities = with_what_is_measured(text, mentions, quantities)
+        quantities = [q if q.kind == "share" else bounded(q, text) for q in quantities]
     numbered = [(q.start, q.end) for q in quantities]
     numbered += (measures := sides(text, numbered))
     mentions = need_by_words(text, without_overlap(mentions, numbered), knowledge, words)
@@ -108,6 +104,25 @@ def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Know
         confidence=confidence(demands, readings),
         engine=KnowledgeEngine.name,
     )
+
+
+def _prices(text: str, sold: Sequence[tuple[int, int]]) -> list[Price]:
+    """Prices outside the offers; where two overlap, the first way of reading them."""
+    prices: list[Price] = []
+    for p in (*more_prices(text), *find_prices(text)):
+        if not _within((p.start, p.end), [*sold, *((q.start, q.end) for q in prices)]):
+            prices.append(p)
+    return prices
+
+
+def _quantities(text: str, mentions: Sequence[Mention], sold: Sequence[tuple[int, int]]) -> list[Quantity]:
+    """Quantities outside prices and known terms; the less common wordings go before what they hold."""
+    quantities = [q for q in find_quantities(text) if stands(q, mentions, sold)]
+    more = [q for q in more_quantities(text) if stands(q, mentions, sold)] if _DIGIT.search(text) else []
+    if not more:
+        return quantities
+    spans = [(q.start, q.end) for q in more]
+    return [*(q for q in quantities if not _within((q.start, q.end), spans)), *more]
 
 
 def _within(span: tuple[int, int], others: Sequence[tuple[int, int]]) -> bool:

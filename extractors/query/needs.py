@@ -6,7 +6,7 @@ it may be, in any order. This module knows the needs and words; what a need dema
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 from lore_mm.knowledge import Knowledge
@@ -65,14 +65,14 @@ def need_by_words(
     if patterns.keys().isdisjoint(map(_bare_stem, text.lower().split())):
         return list(mentions)
     words = [(w, stem(w.text)) for w in (tokens(text) if found is None else found)]
-    stems = {s for _, s in words}
+    stems = dict.fromkeys([s for _, s in words])
+    if not any([_may_hold(groups, stems) for first in stems for _, groups in patterns.get(first, ())]):
+        return list(mentions)
     things = [m for m in mentions if m.table == "category"]
     best: tuple[int, str, list[Token]] | None = None
-    for first in dict.fromkeys(s for _, s in words):
+    for first in stems:
         for need, groups in patterns.get(first, ()):
-            if (best and len(groups) <= best[0]) or any([stems.isdisjoint(group) for group in groups]):
-                continue
-            if not _each_by_another(groups, stems):
+            if (best and len(groups) <= best[0]) or not _each_by_another(groups, set(stems)):
                 continue
             taken = [w for w, s in words if any(s in group for group in groups)]
             others = [w for w, _ in words if w not in taken]
@@ -84,6 +84,11 @@ def need_by_words(
     start, end = min(t.start for t in taken), max(t.end for t in taken)
     found = Mention("need", need, text[start:end], start, end, "inflected", _CONFIDENCE, False, "need")
     return sorted([*(m for m in mentions if m.end <= start or m.start >= end), found], key=lambda m: m.start)
+
+
+def _may_hold(groups: Groups, stems: Collection[str]) -> bool:
+    """True where every group has a word among the query's, which few queries come to."""
+    return not any([group.isdisjoint(stems) for group in groups])
 
 
 def _each_by_another(groups: Groups, stems: set[str], used: frozenset[str] = frozenset()) -> bool:
