@@ -292,6 +292,7 @@ def main(
     """
     if dataset is None:
         only = {"judge": judge, "locale": locale, "scale": scale, "sample": sample}
+        only |= {"engine": engine != DEFAULT_ENGINE or None, "embedder": embedder != DEFAULT_EMBEDDER or None}
         if named := [name for name, value in only.items() if value is not None]:
             raise InputError(f"--{named[0]} goes with --dataset; the store's labels are measured without it")
         result = _of_store(store, labels, split, rules)
