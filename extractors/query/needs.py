@@ -82,8 +82,8 @@ def need_by_words(
         return list(mentions)
     _, need, taken = best
     start, end = min(t.start for t in taken), max(t.end for t in taken)
-    found = Mention("need", need, text[start:end], start, end, "inflected", _CONFIDENCE, False, "need")
-    return sorted([*(m for m in mentions if m.end <= start or m.start >= end), found], key=lambda m: m.start)
+    said = Mention("need", need, text[start:end], start, end, "inflected", _CONFIDENCE, False, "need")
+    return sorted([*(m for m in mentions if m.end <= start or m.start >= end), said], key=lambda m: m.start)
 
 
 def _may_hold(groups: Groups, stems: Collection[str]) -> bool:
