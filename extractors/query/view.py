@@ -114,7 +114,9 @@ def _about(u: Understanding, said: str) -> Iterator[RenderableType]:
     kind = load_hard_types().get(u.hard_type, "") if u.hard_type != "other" else ""
     kind = f"{u.hard_type.replace('_', ' ')}: {kind.rstrip('.').lower()}" if kind else ""
     sure = _sure(u.confidence) if u.confidence else ""
-    yield _indented(Text(" · ".join(part for part in (kind, _thing(u), sure, said) if part), style="dim"))
+    if kind:
+        yield _indented(Text(kind, style="dim"))
+    yield _indented(Text(" · ".join(part for part in (_thing(u), sure, said) if part), style="dim"))
     if u.error:
         yield _indented(Text.assemble(("though: ", "yellow"), (u.error, "dim")))
     if not u.demands:
