@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extractors.queries import LONGEST, main, understand
+from extractors.query.implied import a_kind
 from lore_mm.knowledge import load_knowledge
 from lore_mm.schema import load_dimensions
 from lore_mm.types import Query
@@ -312,3 +313,14 @@ def test_the_unknown_thing_is_named_by_its_own_words(query, thing):
 def test_a_bare_number_is_no_thing():
     (asked,) = understand([Query("q", "led 60")], KNOWLEDGE)
     assert [d.dimension for d in asked.demands] == ["function", "special"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("apple", "an apple"), ("umbrella", "an umbrella"), ("uniform", "a uniform"), ("usb_cable", "a usb cable"),
+        ("laptop", "a laptop"), (None, "a thing"),
+    ],
+)  # fmt: skip
+def test_a_kind_has_its_article(kind, said):
+    assert a_kind(kind, load_knowledge()).lower() == said

@@ -5,6 +5,7 @@ It knows demands, mentions and the knowledge tables.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -15,12 +16,21 @@ from lore_mm.mentions import Scanner
 from lore_mm.text import singular
 from lore_mm.types import Demand
 
-__all__ = ["excluded_kinds", "kind_name", "with_implied"]
+__all__ = ["a_kind", "excluded_kinds", "kind_name", "with_implied"]
+
+
+_AN = re.compile(r"[aeio]|u[mn](?!i)", re.IGNORECASE)  # an umbrella, but a uniform, a usb cable
 
 
 def kind_name(category: str | None, knowledge: Knowledge) -> str:
     """What a kind of thing is called."""
     return knowledge.categories[category].name if category else "thing"
+
+
+def a_kind(category: str | None, knowledge: Knowledge) -> str:
+    """One of that kind: "a laptop", "an apple"."""
+    name = kind_name(category, knowledge)
+    return f"{'an' if _AN.match(name) else 'a'} {name}"
 
 
 def with_implied(demands: list[Demand], phrase: Phrase, knowledge: Knowledge) -> list[Demand]:
@@ -72,7 +82,7 @@ def excluded_kinds(demands: Sequence[Demand], scanner: Scanner, knowledge: Knowl
         if len(kinds) == 1 and kinds[0].table == "category" and kinds[0].canonical != head.canonical:
             kind = kinds[0].canonical
             if knowledge.is_a(kind, head.canonical):
-                why = f"a {kind_name(kind, knowledge)} is a kind of its own"
+                why = f"{a_kind(kind, knowledge)} is a kind of its own"
                 used = (entry("category", kind),)
                 yield replace(d, dimension="category", canonical=kind, latent=True, why=why, knowledge=used)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from extractors.context import Phrase
 from extractors.query.demands import entry, from_mention, from_need, share_of
-from extractors.query.implied import kind_name
+from extractors.query.implied import a_kind
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, scanner_for
 from lore_mm.text import fold, tokens
@@ -50,7 +50,7 @@ def _head(m: Mention, phrase: Phrase, as_well: tuple[str, ...], knowledge: Knowl
     """The thing itself, as its kind for what it is for: the bag of "bag for laptop" is a laptop bag."""
     why = None if m.correction is None else f"{m.text!r} read as {m.correction!r}"
     if phrase.category != m.canonical:
-        why = f"a {m.text} for a {kind_name(phrase.host, knowledge)}"
+        why = f"a {m.text} for {a_kind(phrase.host, knowledge)}"
     return Demand(
         m.dimension, m.text, phrase.category, role="head", start=m.start, end=m.end, confidence=m.confidence, why=why,
         alternatives=as_well, knowledge=() if m.correction is None else (entry(m.dimension, m.canonical),),
@@ -75,10 +75,10 @@ def _noun(text: str, phrase: Phrase, span: tuple[int, int], knowledge: Knowledge
     start, end = span
     if phrase.category is not None:
         word = knowledge.categories[phrase.category].name.split()[-1]
-        why = f"the {word} of a {kind_name(phrase.host or phrase.category, knowledge)}"
+        why = f"the {word} of {a_kind(phrase.host or phrase.category, knowledge)}"
         return Demand("category", word, phrase.category, start=start, end=end, confidence=0.9, why=why)
     start = min(start, min((m.start for m in phrase.hosts), default=start))
-    why = f"a part or accessory for a {kind_name(phrase.host, knowledge)} that no table knows"
+    why = f"a part or accessory for {a_kind(phrase.host, knowledge)} that no table knows"
     return Demand("category", text[start:end], start=start, end=end, confidence=0.5, why=why)
 
 
@@ -128,7 +128,7 @@ def _second_thing(m: Mention, phrase: Phrase, knowledge: Knowledge) -> Demand:
     if m in phrase.hosts or (m.canonical == phrase.host and _goes_with(phrase.category, m.canonical, knowledge)):
         return Demand(
             "component", m.text, "accessory", strictness="soft", start=m.start, end=m.end, confidence=0.7,
-            why=f"for a {kind_name(m.canonical, knowledge)}",
+            why=f"for {a_kind(m.canonical, knowledge)}",
         )  # fmt: skip
     return Demand("style_detail", m.text, None, strictness="soft", start=m.start, end=m.end, confidence=0.5)
 
