@@ -158,5 +158,7 @@ def _as_head(d: Demand) -> tuple[int, bool, bool]:
 def _corrected(normalized: str, corrections: Sequence[tuple[str, str]]) -> str:
     """The normalised text with its spelling put right."""
     for typed, read in corrections:
-        normalized = re.sub(rf"\b{re.escape(typed)}\b", read, normalized, count=1)
+        word = next((w for w in tokens(normalized) if normalized[w.start : w.end] == typed), None)
+        if word is not None:
+            normalized = normalized[: word.start] + read + normalized[word.end :]
     return normalized
