@@ -218,6 +218,21 @@ def test_esci_by_locale_and_split(tmp_path):
     assert graded(spanish) == [("taza roja", "B01", "L1")] and spanish.items["B01"].title == "Taza roja"
 
 
+def test_large_files_are_read_in_batches_and_places_still_count(tmp_path):
+    many = [EXAMPLES[3] | {"product_id": f"B{n:05}"} for n in range(5000)]
+    folder = esci(tmp_path / "esci", [*many, EXAMPLES[0], EXAMPLES[1] | {"esci_label": "Q"}])
+    with pytest.raises(InputError, match=r"examples\.parquet, row 5002, column 'esci_label': 'Q'"):
+        open_relevance(f"esci:{folder}")
+
+
+def test_text_that_is_not_utf_8_is_named(tmp_path):
+    folder = chorus(tmp_path / "chorus")
+    broken = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe"))
+    pq.write_table(pa.table({"id": pa.array(["1"]), "title": broken}), folder / "products.parquet")
+    with pytest.raises(InputError, match=r"products\.parquet, after row 0: text that is not UTF-8"):
+        open_relevance(f"chorus:{folder}")
+
+
 def test_what_is_wrong_in_esci_is_named(tmp_path):
     folder = esci(tmp_path / "esci")
     for wanted, message in [

@@ -130,21 +130,24 @@ def parquet_rows(
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    seen = 0
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             check_header(path, names, need)
             columns = [*need, *(name for name in more if name in names and name not in need)]
-            seen = 0
+            types = {name: file.schema_arrow.field(name).type for name in only or {}}
+            legal = {name: pa.array(list(values)).cast(types[name]) for name, values in (only or {}).items()}
             for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
                 mask = pa.array([True] * batch.num_rows)
-                for name, values in (only or {}).items():
-                    legal = pa.array(list(values)).cast(batch.schema.field(name).type)
-                    mask = pc.and_(mask, pc.is_in(batch.column(name), value_set=legal))
+                for name, values in legal.items():
+                    mask = pc.and_(mask, pc.is_in(batch.column(name), value_set=values))
                 places = [i for i, kept in enumerate(mask.to_pylist()) if kept]
                 for place, row in zip(places, batch.take(pa.array(places, pa.int64())).to_pylist(), strict=True):
                     yield f"{path}, row {seen + place + 1}", row
                 seen += batch.num_rows
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}, after row {seen}: text that is not UTF-8 ({error.reason})") from None
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0][:200]})") from None
     if not seen:
