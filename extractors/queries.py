@@ -1,7 +1,8 @@
 """Query understanding: engines by their addresses, and the command `lore understand`.
 
-An address is `knowledge`, `tagger`, `llm:CHAT` (any address of `lore_mm.models.open_chat`), or several with commas
-between: a cascade, in which the next is asked where the one before is not sure.
+An address is `knowledge`, `tagger`, `tagger:FOLDER` (one of your own training), `llm:CHAT` (any address of
+`lore_mm.models.open_chat`), or several with commas between: a cascade, in which the next is asked where the one before
+is not sure.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def open_engine(
 
     Raises:
         InputError: no such engine, one twice, options where no model takes them, or no taxonomy in its folder.
-        ModelError: the model of `llm:` cannot be had.
+        ModelError: the model of `llm:` cannot be had, or the tagger's folder holds none.
         MissingExtraError: the engine needs an extra that is not installed; the message has the command.
     """
     tables = knowledge or load_knowledge()
@@ -77,15 +78,16 @@ def open_engine(
 
 
 _LEGAL = (
-    "knowledge, tagger, llm:CHAT (llm:hf:NAME, llm:vllm:NAME, llm:openai:http://HOST:PORT/v1#MODEL), "
+    "knowledge, tagger, tagger:FOLDER, llm:CHAT (llm:hf:NAME, llm:vllm:NAME, llm:openai:http://HOST:PORT/v1#MODEL), "
     "or several with commas between"
 )
 
 
 def _check_address(part: str, address: str) -> None:
     """Raise InputError unless the part of an address names an engine."""
-    name, colon, model = part.partition(":")
-    if name not in ENGINES or (name == "llm") != bool(model) or (name != "llm" and colon):
+    name, colon, rest = part.partition(":")
+    legal = {"knowledge": not colon, "tagger": bool(rest) or not colon, "llm": bool(rest)}
+    if not legal.get(name):
         hint = "" if name in ENGINES else nearest(name, ENGINES)
         raise InputError(f"no query engine {part or address!r}{hint}; legal: {_LEGAL}")
 
@@ -94,14 +96,15 @@ def _open_one(part: str, knowledge: Knowledge, hint: bool, options: Mapping[str,
     """The engine of one part of an address; what it needs is imported here and not before."""
     if part == "knowledge":
         return KnowledgeEngine(knowledge)
-    if part == "tagger":
+    kind, _, rest = part.partition(":")
+    if kind == "tagger":
         from extractors.query.tagger import TaggerEngine
         from lore_mm.models.query_tagger import open_tagger
 
-        return TaggerEngine(open_tagger(knowledge=knowledge), knowledge)
+        return TaggerEngine(open_tagger(Path(rest) if rest else None, knowledge=knowledge), knowledge)
     from extractors.query.llm import open_llm
 
-    return open_llm(part.removeprefix("llm:"), knowledge, hint=hint, options=options)
+    return open_llm(rest, knowledge, hint=hint, options=options)
 
 
 @lru_cache(maxsize=4)
@@ -127,8 +130,8 @@ def main(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="Who reads: knowledge, tagger, llm:CHAT, or several with commas, the next asked where the one before "
-            "is not sure. knowledge unless given.",
+            help="Who reads: knowledge, tagger (or tagger:FOLDER), llm:CHAT, or several with commas, the next asked "
+            "where the one before is not sure. knowledge unless given.",
             show_default=False,
         ),
     ] = None,

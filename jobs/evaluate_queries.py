@@ -21,9 +21,9 @@ from jobs.query_scoring import QueryScore, score_demands, score_spans
 from jobs.query_systems import (
     COMMONEST,
     ONE_THING,
-    TAGGER,
     Run,
     commonest_tags,
+    has_tags,
     one_thing,
     one_thing_tagged,
     open_tags,
@@ -132,7 +132,7 @@ def evaluate_tags(
         for name, one in runs.items()
     }
     notes = ["a span is right where its type and both boundaries are; f1 is micro over spans, as seqeval by default"]
-    if any(address != TAGGER for address in engines):
+    if any(not has_tags(address) for address in engines):
         notes.append(
             "demands are scored as tags by a table (lore_mm/datasets/queryner.toml), which loses types that share a "
             "dimension: product numbers are never said; segmentation does not look at types"

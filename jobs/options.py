@@ -60,7 +60,8 @@ QueryEngineAddress = Annotated[
     str,
     typer.Option(
         "--engine",
-        help="Who reads queries: knowledge, tagger, llm:CHAT (hf:NAME, vllm:NAME, openai:http://HOST:PORT/v1#MODEL),"
+        help="Who reads queries: knowledge, tagger (or tagger:FOLDER), llm:CHAT (hf:NAME, vllm:NAME, "
+        "openai:http://HOST:PORT/v1#MODEL),"
         " or several with commas, the next asked where the one before is not sure.",
     ),
 ]

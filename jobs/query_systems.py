@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from extractors.queries import QueryEngine, open_engine
@@ -23,12 +24,12 @@ from lore_mm.types import Demand, Query, Understanding
 __all__ = [
     "COMMONEST",
     "ONE_THING",
-    "TAGGER",
     "DemandTags",
     "Reading",
     "Run",
     "TagReader",
     "commonest_tags",
+    "has_tags",
     "one_thing",
     "one_thing_tagged",
     "open_tags",
@@ -36,7 +37,6 @@ __all__ = [
 ]
 
 ONE_THING, COMMONEST = "one thing", "commonest tag"  # baselines
-TAGGER = "tagger"
 THING, UNKNOWN = "core_product_type", "modifier"  # the types of the whole query, and of a word never met
 _AT_ONCE = 256
 Result = TypeVar("Result")
@@ -95,12 +95,12 @@ class DemandTags:
 class _ModelTags:
     """The tagger's own tags, before demands are made of them."""
 
-    name = TAGGER
-
-    def __init__(self) -> None:
+    def __init__(self, address: str, knowledge: Knowledge | None) -> None:
         from lore_mm.models.query_tagger import open_tagger
 
-        self._tagger = open_tagger()
+        folder = address.partition(":")[2]
+        self.name = address
+        self._tagger = open_tagger(Path(folder) if folder else None, knowledge=knowledge)
 
     def read(self, queries: Sequence[Query]) -> list[Reading]:
         found = self._tagger.tag([query.text for query in queries])
@@ -116,7 +116,14 @@ def open_tags(address: str, knowledge: Knowledge | None = None) -> TagReader:
     Raises:
         InputError, ModelError, MissingExtraError: as `extractors.queries.open_engine`.
     """
-    return _ModelTags() if address == TAGGER else DemandTags(open_engine(address, knowledge))
+    if has_tags(address):
+        return _ModelTags(address, knowledge)
+    return DemandTags(open_engine(address, knowledge))
+
+
+def has_tags(address: str) -> bool:
+    """True for an engine that says tags of its own: `tagger` or `tagger:FOLDER`, alone."""
+    return address.partition(":")[0] == "tagger" and "," not in address
 
 
 def run_over(

@@ -127,7 +127,9 @@ def main(
     each belongs to.
 
     Example: lore taxonomy product-taxonomy/dist/en "Apparel & Accessories > Clothing" --out mine
-    Then: lore extract catalogue --schemas mine/schemas --knowledge mine/knowledge
+
+    Then: lore extract --schemas mine/schemas --knowledge mine/knowledge
+
     What our categories are called there: lore taxonomy product-taxonomy/dist/en --link --json
     """
     taxonomy = read_taxonomy(folder)

@@ -14,6 +14,7 @@ from extractors.query.engine import LONGEST
 from extractors.query.knowledge import KnowledgeEngine
 from extractors.query.tagged import with_tags
 from lore_mm.datasets.queryner_types import entity_types
+from lore_mm.errors import ModelError
 from lore_mm.knowledge import load_knowledge
 from lore_mm.models.query_tagger import FOLDER, Tag
 from lore_mm.types import Query
@@ -281,12 +282,18 @@ def test_every_reading_is_whole(engine, text):
 
 
 @pytest.mark.skipif(not (FOLDER / "model.onnx").is_file() or find_spec("onnxruntime") is None, reason="needs tagger")
-def test_the_shipped_engine_opens_by_its_address():
-    engine = open_engine("tagger")
+@pytest.mark.parametrize("address", ["tagger", f"tagger:{FOLDER}"])
+def test_the_shipped_engine_opens_by_its_address(address):
+    engine = open_engine(address)
     (u,) = engine.understand([Query("q", "red zibble running shoes for women")])
     assert u.engine == "tagger" and u.head.canonical == "running_shoe"
     assert {("color", "red"), ("audience", "women")} <= {(d.dimension, d.canonical) for d in u.demands}
     engine.close()
+
+
+def test_a_folder_without_a_tagger_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"config\.json"):
+        open_engine(f"tagger:{tmp_path}")
 
 
 def test_a_missing_extra_is_named(monkeypatch, tmp_path):

@@ -451,9 +451,13 @@ def test_tags_are_evaluated_beside_baselines(fake):
     json.dumps(result, allow_nan=False)
 
 
-def test_the_tagger_is_scored_on_its_own_tags(monkeypatch):
+@pytest.mark.parametrize(("address", "place"), [("tagger", None), ("tagger:mine", Path("mine"))])
+def test_the_tagger_is_scored_on_its_own_tags(monkeypatch, address, place):
     class Tagger:
         closed = False
+
+        def __init__(self, folder, knowledge):
+            assert folder == place
 
         def tag(self, texts):
             return [(Tag("creator", 0, 4, 0.9), Tag("product_name", 5, 12, 0.8)) for _ in texts]
@@ -462,8 +466,8 @@ def test_the_tagger_is_scored_on_its_own_tags(monkeypatch):
             Tagger.closed = True
 
     monkeypatch.setattr("lore_mm.models.query_tagger.open_tagger", Tagger)
-    found = evaluate_tags([NIKE], ["tagger"], resamples=5)
-    assert value(found.measured["tagger"], "span_f1") == 1 and Tagger.closed
+    found = evaluate_tags([NIKE], [address], resamples=5)
+    assert value(found.measured[address], "span_f1") == 1 and Tagger.closed
     assert COMMONEST not in found.measured and any("no baseline" in note for note in found.notes)
     assert not any("scored as tags" in note for note in found.notes)
 
