@@ -239,8 +239,8 @@ def test_any_query(text):
 def test_values_are_the_words_of_the_query(text):
     (out,) = understand([Query("q", text)], KNOWLEDGE)
     for d in out.demands:
-        if d.start is not None and d.op != "share":
-            assert d.value.casefold() == text[d.start : d.end].casefold()
+        if d.start is not None:
+            assert d.value == text[d.start : d.end]
 
 
 def test_a_pipe_gets_json_lines(capsys, monkeypatch):

@@ -103,3 +103,29 @@ def test_any_query_keeps_the_contract(text):
     for r in out.readings:
         assert r.start is not None and text[r.start : r.end] == r.value
         assert 0 < r.confidence < 1
+
+
+@pytest.mark.parametrize("space", [" ", "\u00a0", "\u3000", "\t"])
+def test_a_maker_before_its_model_is_found_whatever_the_space(space):
+    u = parse(f"samsung{space}s24 case")
+    found = {d.dimension: (d.value, d.canonical, d.start, d.end) for d in u.demands if d.start is not None}
+    assert found["brand"] == ("samsung", "Samsung", 0, 7)
+    assert found["model"] == ("s24", "Galaxy S24", 8, 11)
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "number"),
+    [
+        ("999% wool sweater", "wool", None),
+        ("at least 150% cotton", "cotton", None),
+        ("100% cotton", "100% cotton", 1.0),
+    ],
+)
+def test_no_share_is_more_than_the_whole(text, words, number):
+    (d,) = (d for d in parse(text).demands if d.dimension == "material")
+    assert (d.value, d.number, text[d.start : d.end]) == (words, number, words)
+
+
+def test_the_value_of_a_noun_is_the_word_as_typed():
+    head = parse("iphone 11 silicone cases").demands[0]
+    assert (head.value, head.canonical, head.start, head.end) == ("cases", "phone_case", 19, 24)

@@ -256,6 +256,10 @@ def test_a_number_that_no_digit_says_is_believed_half():
 def test_a_share_a_pack_an_age_and_an_offer():
     (cotton,) = one("of 80% cotton", dimension="material", words="cotton", measure=measure("share", 80))
     assert (cotton.value, cotton.op, cotton.number, cotton.unit) == ("80% cotton", "share", 0.8, "share")
+    (wool,) = one("of 150% wool", dimension="material", words="wool", measure=measure("share", 150))
+    assert (wool.value, wool.op, wool.number) == ("wool", "eq", None)
+    (strength,) = one("of 90 strength", dimension="spec", words="strength", measure=measure(number=90, unit="share"))
+    assert (strength.number, strength.unit) == (90, None)  # a share is a number from 0 to 1
     (pack,) = one("pack of 6", dimension="spec", words="pack of 6", measure=measure(number=6))
     assert (pack.dimension, pack.number, pack.unit) == ("bundle", 6.0, "pieces")
     (age,) = one("for 7 year old", dimension="audience", words="7 year old", measure=measure(number=7))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from extractors.queries import understand
+from extractors.query.typed import corrected
 from lore_mm.knowledge import load_knowledge
 from lore_mm.types import Query
 
@@ -78,3 +79,17 @@ MISSPELT = {
 @pytest.mark.parametrize(("typed", "right"), MISSPELT.items())
 def test_misspellings_are_put_right(typed, right):
     assert parse(typed).normalized == right
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs", "right"),
+    [
+        ("nkies nkie", (("nkie", "Nike"),), "nkies Nike"),
+        ("rde rde shose", (("rde", "red"), ("shose", "shoes")), "red rde shoes"),
+        ("a wrod", (("wrod", r"\1 \g<0>"),), r"a \1 \g<0>"),
+        ("red shoes", (("", "x"), ("blue", "y")), "red shoes"),
+        ("sofa", (("\tsofa ", "sofas"),), "sofas"),
+    ],
+)
+def test_a_correction_replaces_one_whole_word(text, pairs, right):
+    assert corrected(text, pairs) == right

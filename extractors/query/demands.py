@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from extractors.context import Phrase
@@ -28,6 +29,7 @@ __all__ = [
     "from_quantities",
     "is_soft",
     "share_of",
+    "with_share",
 ]
 
 # Wishes rather than conditions: an item that does not say so is no worse.
@@ -108,24 +110,23 @@ def _bounded_share(q: Quantity, m: Mention, text: str) -> Share:
     return Share("share" if after.op == "eq" else after.op, q.number / 100, q.start, after.end)  # type: ignore[arg-type]
 
 
-def from_mention(m: Mention, share: Share | None = None) -> Demand:
-    """The demand of one known term; with a share ("80% cotton") that part of the item must be so."""
-    op: Operator = "not" if m.negated else "eq"
-    number, unit, start, end = None, None, m.start, m.end
-    if share is not None:
-        op, number, unit = share.op, share.number, "share"
-        start, end = min(m.start, share.start), max(m.end, share.end)
+def with_share(d: Demand, m: Mention, share: Share, text: str) -> Demand:
+    """The demand of a mention with the words of its share: that part of the item must be so ("80% cotton")."""
+    start, end = min(m.start, share.start), max(m.end, share.end)
+    return replace(d, value=text[start:end], op=share.op, number=share.number, unit="share", start=start, end=end)
+
+
+def from_mention(m: Mention) -> Demand:
+    """The demand of one known term."""
     return Demand(
         dimension=m.dimension,
         value=m.text,
         canonical=m.canonical,
-        op=op,
-        number=number,
-        unit=unit,
+        op="not" if m.negated else "eq",
         polarity=-1 if m.negated else 1,
         strictness="soft" if is_soft(m.dimension, m.canonical) and not m.negated else "hard",
-        start=start,
-        end=end,
+        start=m.start,
+        end=m.end,
         confidence=m.confidence,
         why=None if m.correction is None else f"{m.text!r} read as {m.correction!r}",
         knowledge=() if m.correction is None else (entry(m.dimension, m.canonical),),

@@ -22,7 +22,7 @@ from extractors.query.needs import need_by_words
 from extractors.query.offers import find_offers
 from extractors.query.readings import confidence, other_readings, referent
 from extractors.query.references import in_place_of, with_references
-from extractors.query.typed import corrections, with_names_as_typed, without_everyday_makers
+from extractors.query.typed import corrected, corrections, with_names_as_typed, without_everyday_makers
 from extractors.query.unknown import HEAD_ORDER, unknown_words
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
@@ -33,7 +33,7 @@ from lore_mm.values import Price, Quantity, find_prices, find_quantities
 
 __all__ = ["KnowledgeEngine"]
 
-_VERSION = "3"
+_VERSION = "4"
 _DIGIT = re.compile(r"\d")
 
 
@@ -91,13 +91,13 @@ def _understand(query: Query, normalized: str, scanner: Scanner, knowledge: Know
     kind = hard_type(text, demands, phrase, knowledge)
     if kind == "question":
         demands = [_asked_about(d) for d in demands]
-    corrected = corrections(phrase.mentions)
+    put_right = corrections(phrase.mentions)
     readings = other_readings(text, phrase, knowledge)
     return Understanding(
         query=query,
-        normalized=_corrected(normalized, corrected),
+        normalized=corrected(normalized, put_right),
         demands=linker_for(knowledge).link(demands),
-        corrections=corrected,
+        corrections=put_right,
         hard_type=kind,
         referent=referent(demands[0] if demands and demands[0].role == "head" else None, knowledge),
         readings=readings,
@@ -153,12 +153,3 @@ def _with_head(demands: list[Demand], references: frozenset[int]) -> list[Demand
 def _as_head(d: Demand) -> tuple[int, bool, bool]:
     """The least of these is the head."""
     return HEAD_ORDER.index(d.dimension), d.canonical is None, d.latent
-
-
-def _corrected(normalized: str, corrections: Sequence[tuple[str, str]]) -> str:
-    """The normalised text with its spelling put right."""
-    for typed, read in corrections:
-        word = next((w for w in tokens(normalized) if normalized[w.start : w.end] == typed), None)
-        if word is not None:
-            normalized = normalized[: word.start] + read + normalized[word.end :]
-    return normalized

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from extractors.context import Phrase
-from extractors.query.demands import entry, from_mention, from_need, share_of
+from extractors.query.demands import entry, from_mention, from_need, share_of, with_share
 from extractors.query.implied import a_kind
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, scanner_for
@@ -25,7 +25,7 @@ _JOINED = re.compile(r"\s*(?:\bor\b|\band\b|,|/|&|\+)\s*", re.IGNORECASE)
 
 def known_terms(text: str, phrase: Phrase, quantities: Sequence[Quantity], knowledge: Knowledge) -> Iterator[Demand]:
     """The demands of the phrase's mentions, in their order; an unnamed part or accessory first."""
-    shares = [q for q in quantities if q.kind == "share"]
+    shares = [q for q in quantities if q.kind == "share" and q.number <= 100]
     as_well = () if phrase.head is None else _as_well(text, phrase.head, phrase)
     if phrase.noun is not None:
         yield _noun(text, phrase, phrase.noun, knowledge)
@@ -43,7 +43,8 @@ def known_terms(text: str, phrase: Phrase, quantities: Sequence[Quantity], knowl
         elif m.table == "series":
             yield from _maker_and_model(m, text, knowledge)
         else:
-            yield from_mention(m, share_of(m, text, shares))
+            share = share_of(m, text, shares)
+            yield from_mention(m) if share is None else with_share(from_mention(m), m, share, text)
 
 
 def _head(m: Mention, phrase: Phrase, as_well: tuple[str, ...], knowledge: Knowledge) -> Demand:
@@ -76,12 +77,13 @@ def _noun(text: str, phrase: Phrase, span: tuple[int, int], knowledge: Knowledge
     if phrase.category is not None:
         word = knowledge.categories[phrase.category].name.split()[-1]
         why = f"the {word} of {a_kind(phrase.host or phrase.category, knowledge)}"
-        return Demand("category", word, phrase.category, start=start, end=end, confidence=0.9, why=why)
+        return Demand("category", text[start:end], phrase.category, start=start, end=end, confidence=0.9, why=why)
     start = min(start, min((m.start for m in phrase.hosts), default=start))
     why = f"a part or accessory for {a_kind(phrase.host, knowledge)} that no table knows"
     return Demand("category", text[start:end], start=start, end=end, confidence=0.5, why=why)
 
 
+_SPACE = re.compile(r"\s+")
 _NEXT_NUMBER = re.compile(
     r"[ -]?(?!(?:19|20)\d\d\b)(?:[a-z]?\d{1,4}[a-z]?)(?![\w%\"”″.])(?!\s?(?:inch|in|gb|tb|cm|mm|mah|pack|w|x)\b)",
     re.IGNORECASE,
@@ -96,10 +98,12 @@ def _maker_and_model(m: Mention, text: str, knowledge: Knowledge) -> Iterator[De
     series = knowledge.series[m.canonical]
     maker = _plain(series.brand or "")
     d = from_mention(m)
-    if maker and _plain(m.text).startswith(maker + " ") and not _plain(series.name).startswith(maker):
-        cut = text.index(" ", m.start + len(maker) - 1) + 1
-        yield replace(d, dimension="brand", value=text[m.start : cut - 1], canonical=series.brand, end=cut - 1)
-        d = replace(d, value=text[cut : m.end], start=cut)
+    if maker and not _plain(series.name).startswith(maker):
+        behind = next((gap for gap in _SPACE.finditer(m.text) if _plain(m.text[: gap.start()]) == maker), None)
+        if behind is not None:
+            end, start = m.start + behind.start(), m.start + behind.end()
+            yield replace(d, dimension="brand", value=text[m.start : end], canonical=series.brand, end=end)
+            d = replace(d, value=text[start : m.end], start=start)
     more = None if d.canonical is None or d.canonical[-1].isdigit() else _NEXT_NUMBER.match(text, m.end)
     if more is not None and d.start is not None:
         why = f"an unknown model of the series {d.canonical}"

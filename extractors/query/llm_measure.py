@@ -24,6 +24,7 @@ _UNREAD = 0.5  # share of confidence left to a number that does not stand in its
 _SHARED = ("color", "material")  # "80% cotton"
 _OFFERED = ("special", "price", "bundle")  # "2 for 1"
 _COUNTED = ("spec", "bundle", "year", "audience", "price")
+_SHARES = ("share", "off")  # units of the tables' own readers, of numbers from 0 to 1
 _DENIED = re.compile(r"\s*(?:not|no)\b", re.IGNORECASE)
 _TURNED: Mapping[Operator, Operator] = {"at_most": "at_least", "at_least": "at_most"}
 
@@ -64,7 +65,7 @@ class Measures:
 
     def _shared(self, d: Demand, said: Mapping[str, Any] | None) -> Demand:
         """A material or colour with the share that stands in its words, or that the model read beside them."""
-        shares = [q for q in self._quantities if q.kind == "share"]
+        shares = [q for q in self._quantities if q.kind == "share" and q.number <= 100]
         meant = [q for q in shares if _over(q, (d,)) or (said and q.number in (said["number"], 100 * said["number"]))]
         if not meant or d.polarity < 0:
             return d
@@ -99,6 +100,7 @@ class Measures:
     def _believed(self, d: Demand, said: Mapping[str, Any]) -> Demand:
         """The model's own number, in the base unit where its unit is one."""
         number, high, unit = said["number"], said["number_high"], said["unit"]
+        unit = None if unit in _SHARES else unit
         stands = format_number(number) in d.value.replace(",", "")
         for q in find_quantities(f"{format_number(number)} {unit}")[:1] if unit and d.dimension == "spec" else ():
             high = None if high is None else high * q.number / max(number, 1e-9)

@@ -11,7 +11,6 @@ It knows no engine and no prompt.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
@@ -25,6 +24,7 @@ from extractors.query.links import linker_for
 from extractors.query.llm_measure import Measures
 from extractors.query.llm_schema import LISTS, reply_schema
 from extractors.query.readings import confidence, referent
+from extractors.query.typed import corrected
 from extractors.query.unknown import HEAD_ORDER
 from extractors.query.words import Places
 from extractors.vlm_read import Reply, ReplyError, parse_reply
@@ -71,7 +71,7 @@ def read_reply(
     readings = reader.readings(linked)
     return Understanding(
         query=query,
-        normalized=_corrected(readable(query)[0], corrections),
+        normalized=corrected(readable(query)[0], corrections),
         demands=linked,
         corrections=corrections,
         hard_type=_consistent(str(said["hard_type"]), linked),
@@ -284,10 +284,3 @@ def _consistent(hard_type: str, demands: Sequence[Demand]) -> str:
         hard = {d.dimension for d in demands if d.strictness == "hard" and not d.latent}
         return "multi_attribute" if len(hard) >= 3 else "other"
     return hard_type
-
-
-def _corrected(normalized: str, corrections: Sequence[tuple[str, str]]) -> str:
-    """The normalised query with its spelling put right."""
-    for typed, read in corrections:
-        normalized = re.sub(rf"(?<!\w){re.escape(clean(typed))}(?!\w)", lambda _, r=read: r, normalized, count=1)  # type: ignore[misc]
-    return normalized

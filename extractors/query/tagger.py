@@ -5,7 +5,6 @@ It knows no items. How the two are made one: `extractors.query.tagged`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ from extractors.query.knowledge import KnowledgeEngine
 from extractors.query.links import Linker, linker_for
 from extractors.query.readings import confidence, referent
 from extractors.query.tagged import with_tags
+from extractors.query.typed import corrected
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.models.query_tagger import QueryTagger, Tag
@@ -64,7 +64,7 @@ class TaggerEngine:
         corrections = tuple(pair for pair in known.corrections if _holds(pair, linked))
         return replace(
             known,
-            normalized=known.normalized if corrections == known.corrections else _corrected(query, corrections),
+            normalized=corrected(readable(query)[0], corrections),
             demands=linked,
             corrections=corrections,
             hard_type=self._hard_type(query.text, known, linked),
@@ -87,10 +87,3 @@ class TaggerEngine:
 def _holds(correction: tuple[str, str], demands: Sequence[Demand]) -> bool:
     """True where a demand still rests on the corrected word."""
     return any(correction[0] in d.value and d.canonical is not None for d in demands)
-
-
-def _corrected(query: Query, corrections: Sequence[tuple[str, str]]) -> str:
-    normalized = readable(query)[0]
-    for typed, read in corrections:
-        normalized = re.sub(rf"\b{re.escape(typed)}\b", lambda _, r=read: r, normalized, count=1)  # type: ignore[misc]
-    return normalized

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, Scanner
 from lore_mm.spelling import common_words
-from lore_mm.text import tokens
+from lore_mm.text import normalize, tokens
 
-__all__ = ["corrections", "with_names_as_typed", "without_everyday_makers"]
+__all__ = ["corrected", "corrections", "with_names_as_typed", "without_everyday_makers"]
 
 _LOWER_WORD = re.compile(r"(?<![^\W_])[a-z]")
 _MASK = "\x00"
@@ -64,6 +64,23 @@ def _makes(brand: str, things: Sequence[str], knowledge: Knowledge) -> bool:
 def corrections(mentions: Sequence[Mention]) -> tuple[tuple[str, str], ...]:
     """(as typed, as read) of each corrected word, in the order of the query."""
     return tuple((_first_word(m), m.correction) for m in mentions if m.correction)
+
+
+def corrected(normalized: str, corrections: Sequence[tuple[str, str]]) -> str:
+    """The normalised query with its spelling put right: the first whole word, or words, of each (as typed, as read)."""
+    for typed, read in corrections:
+        wrong = normalize(typed)
+        at = normalized.find(wrong) if wrong else -1
+        while at >= 0 and (_in_word(normalized, at) or _in_word(normalized, at + len(wrong))):
+            at = normalized.find(wrong, at + 1)
+        if at >= 0:
+            normalized = normalized[:at] + read + normalized[at + len(wrong) :]
+    return normalized
+
+
+def _in_word(text: str, place: int) -> bool:
+    """True between two letters or digits."""
+    return 0 < place < len(text) and text[place - 1].isalnum() and text[place].isalnum()
 
 
 def _first_word(m: Mention) -> str:
