@@ -243,6 +243,8 @@ def test_splits_are_told_apart(tmp_path):
         (with_demand(op="less"), "'op': 'less'; legal: eq, range, at_least"),
         (with_demand(polarity=0), "key 'polarity': 0; legal: 1, -1"),
         (with_demand(number="5"), "key 'number': text; legal: a number"),
+        (with_demand(number=float("nan")), "key 'number': not a finite number"),
+        (with_demand(number_high=10**400), "key 'number_high': not a finite number"),
         (with_demand(unit=5), "key 'unit': a number; legal: text or null"),
         (with_demand(canonical=[]), "key 'canonical': legal: a text, null, or a list"),
         (with_demand(canonical=3), "key 'canonical': legal: a text, null, or a list"),

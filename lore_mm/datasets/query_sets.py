@@ -9,6 +9,7 @@ and `latent`. See examples/queries/README.md. It knows no engine and no metric.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -192,6 +193,8 @@ def _number(row: Mapping[str, Any], key: str, where: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{where}, key {key!r}: {kind_of(value)}; legal: a number")
+    if not abs(value) <= sys.float_info.max:
+        raise InputError(f"{where}, key {key!r}: not a finite number; legal: a number")
     return float(value)
 
 
