@@ -54,7 +54,7 @@ class QueryDesk:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.knowledge, self.snapshot, self.named = knowledge, snapshot, engine is not None
-        self._address, self._options = engine or DEFAULT_ENGINE, dict(options or {})
+        self._address, self._options = DEFAULT_ENGINE if engine is None else engine, dict(options or {})
         self._engine: QueryEngine | None = None
         if self.named or options:
             self.engine()  # what cannot be opened is said at once

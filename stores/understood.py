@@ -97,6 +97,7 @@ def fitted(found: Understood, text: str) -> Understood | None:
     moved_there = replace(
         understanding,
         query=Query(understanding.query.query_id, text, understanding.query.frequency),
+        normalized=understanding.normalized if understanding.corrections else normalize(text),
         demands=tuple(one(d) for d in understanding.demands),
         readings=tuple(one(r) for r in understanding.readings),
         corrections=tuple((word(typed), read) for typed, read in understanding.corrections),

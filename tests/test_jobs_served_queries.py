@@ -57,6 +57,7 @@ def test_what_is_stored_is_served_and_the_rest_read(store):
     served, lamp, fresh, broken = one.read(asked)
     assert [r.stored is not None for r in (served, lamp, fresh, broken)] == [True, True, False, False]
     assert (served.understanding.query, served.understanding.engine) == (Query("a", "red  SOFA"), "knowledge")
+    assert served.understanding.normalized == "red SOFA"
     assert [(d.value, d.start, d.end) for d in served.understanding.demands] == [("SOFA", 5, 9), ("red", 0, 3)]
     assert served.provenance.settings_sha == one.engine().sha
     assert served.said.startswith("from the store: read by knowledge, 20")
@@ -78,6 +79,8 @@ def test_of_an_engine_that_is_named_nothing_stale_is_served(store):
     assert lamp.understanding.demands[0].canonical == "lamp"
     with pytest.raises(InputError, match="no query engine 'tables'"):
         desk(store, "tables")
+    with pytest.raises(InputError, match="no query engine ''"):
+        desk(store, "")
 
 
 def test_without_a_store_all_is_read():
