@@ -7,7 +7,7 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["Token", "fold", "normalize", "one_of", "plurals", "singular", "tokens"]
+__all__ = ["UNSPACED", "Token", "fold", "normalize", "one_of", "plurals", "singular", "tokens"]
 
 
 class Token(NamedTuple):
@@ -26,7 +26,7 @@ _CONTROL = re.compile(
 )
 _SPACES = re.compile(r"\s+")
 # Scripts that are written without spaces are read a character at a time: kana, Han, and their extensions.
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 
 
 @lru_cache(maxsize=1)
@@ -40,8 +40,8 @@ def _unicode_pattern() -> re.Pattern[str]:
         else:
             ranges.append([c, c])
     mark = "".join(f"{chr(a)}-{chr(b)}" for a, b in ranges)
-    letter = f"(?:[^\\W_{_UNSPACED}][{mark}\u200c\u200d]*)"
-    return re.compile(f"[0-9]+(?:[.,][0-9]+)+[A-Za-z]*|[{_UNSPACED}]|{letter}+(?:['’]{letter}+)*")
+    letter = f"(?:[^\\W_{UNSPACED}][{mark}\u200c\u200d]*)"
+    return re.compile(f"[0-9]+(?:[.,][0-9]+)+[A-Za-z]*|[{UNSPACED}]|{letter}+(?:['’]{letter}+)*")
 
 
 def fold(text: str) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lore_mm.errors import MissingExtraError, ModelError
 from lore_mm.mentions import Scanner
+from lore_mm.text import UNSPACED
 
 __all__ = ["HINTS", "MOST_PIECES", "MOST_WORDS", "Pieces", "Reader", "hints_of", "split_words", "trimmed"]
 
@@ -28,8 +29,7 @@ HINTS = (
     "category", "brand", "model", "ip", "component", "bundle", "style_detail", "style", "color", "material", "spec",
     "function", "audience", "season", "year", "price", "store", "special", "need",
 )  # fmt: skip
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"  # as in lore_mm.text
-_WORD = re.compile(f"[{_UNSPACED}]|[^\\s{_UNSPACED}]+")
+_WORD = re.compile(f"[{UNSPACED}]|[^\\s{UNSPACED}]+")
 _JOINS = frozenset("\u200c\u200d\ufe0e\ufe0f")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # Punctuation that a person puts behind or around words; a span does not begin or end with it.
