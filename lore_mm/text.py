@@ -20,7 +20,7 @@ class Token(NamedTuple):
 
 # A word keeps inner apostrophes (men's), a number inner points and commas (2.5, 1,000). All else parts words.
 _ASCII = re.compile(r"[0-9]+(?:[.,][0-9]+)+[A-Za-z]*|[A-Za-z0-9]+(?:'[A-Za-z]+)*")
-_ACCENTS = re.compile("[\u0300-\u036f]")
+_ACCENTS = re.compile("[\u0300-\u036f\u200c\u200d\ufe0e\ufe0f]")  # and marks that only shape what is beside them
 _CONTROL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\uffff\ud800-\udfff]+"
 )
@@ -45,7 +45,7 @@ def _unicode_pattern() -> re.Pattern[str]:
 
 
 def fold(text: str) -> str:
-    """The form words are compared in: compatibility forms unified, case and Latin accents removed."""
+    """The form words are compared in: compatibility forms unified; case, Latin accents and joiners removed."""
     if text.isascii():
         return text.lower()
     decomposed = unicodedata.normalize("NFKD", text.replace("’", "'")).casefold()

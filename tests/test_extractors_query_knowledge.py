@@ -129,3 +129,9 @@ def test_no_share_is_more_than_the_whole(text, words, number):
 def test_the_value_of_a_noun_is_the_word_as_typed():
     head = parse("iphone 11 silicone cases").demands[0]
     assert (head.value, head.canonical, head.start, head.end) == ("cases", "phone_case", 19, 24)
+
+
+@pytest.mark.parametrize("text", ["red\u200d shoes\u200c", "red\ufe0f shoes\ufe0e"])
+def test_joiners_and_variation_selectors_hide_no_word(text):
+    found = {d.dimension: (d.canonical, text[d.start : d.end]) for d in parse(text).demands}
+    assert found == {"category": ("shoe", text[5:]), "color": ("red", text[:4])}
