@@ -319,7 +319,8 @@ def test_a_bare_number_is_no_thing():
     ("kind", "said"),
     [
         ("apple", "an apple"), ("umbrella", "an umbrella"), ("uniform", "a uniform"), ("usb_cable", "a usb cable"),
-        ("laptop", "a laptop"), (None, "a thing"),
+        ("laptop", "a laptop"), (None, "a thing"), ("earbuds", "earbuds"), ("jeans", "jeans"), ("thermos", "a thermos"),
+        ("dress", "a dress"),
     ],
 )  # fmt: skip
 def test_a_kind_has_its_article(kind, said):

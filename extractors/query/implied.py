@@ -13,23 +13,23 @@ from extractors.context import Phrase
 from extractors.query.demands import entry
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Scanner
-from lore_mm.text import singular
 from lore_mm.types import Demand
 
-__all__ = ["a_kind", "excluded_kinds", "kind_name", "with_implied"]
+__all__ = ["a_kind", "excluded_kinds", "with_implied"]
 
 
 _AN = re.compile(r"[aeio]|u[mn](?!i)", re.IGNORECASE)  # an umbrella, but a uniform, a usb cable
 
 
-def kind_name(category: str | None, knowledge: Knowledge) -> str:
-    """What a kind of thing is called."""
-    return knowledge.categories[category].name if category else "thing"
+_SINGULAR = frozenset(("cactus", "canvas", "lens", "nas", "stylus", "thermos"))  # one, though it ends in s
 
 
 def a_kind(category: str | None, knowledge: Knowledge) -> str:
-    """One of that kind: "a laptop", "an apple"."""
-    name = kind_name(category, knowledge)
+    """One of that kind: "a laptop", "an apple"; what comes in the plural has no article: "earbuds", "swim trunks"."""
+    name = knowledge.categories[category].name if category else "thing"
+    noun = name.partition(" of ")[0].split()[-1]
+    if noun.endswith("s") and not noun.endswith("ss") and noun.lower() not in _SINGULAR:
+        return name
     return f"{'an' if _AN.match(name) else 'a'} {name}"
 
 
@@ -50,19 +50,12 @@ def with_implied(demands: list[Demand], phrase: Phrase, knowledge: Knowledge) ->
             out.append(_implied(d, "brand", series.brand, series.brand, series.name, why))
         if series.category and not has_kind:
             has_kind = True
-            name = kind_name(series.category, knowledge)
-            why = f"{series.name} is {_a(name)}"
+            name = knowledge.categories[series.category].name
+            why = f"{series.name} is {a_kind(series.category, knowledge)}"
             out.append(_implied(d, "category", name, series.category, series.name, why))
     if not any([m.others for m in phrase.mentions]):
         return out
     return [_with_readings(d, phrase, knowledge) for d in out]
-
-
-def _a(name: str) -> str:
-    """A kind with its article; plural kinds (earbuds, jeans) have none."""
-    if singular(name) != name or name in ("earbuds", "headphones", "jeans"):
-        return name
-    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def _implied(d: Demand, dimension: str, value: str, canonical: str, series: str, why: str) -> Demand:
