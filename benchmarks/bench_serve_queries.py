@@ -9,11 +9,11 @@ five runs, the sides taking turns. The queries are made of words that the tables
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import random
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -113,7 +113,9 @@ def bench_without_view(store: FeatureStore, texts: list[str]) -> None:
 
 def main() -> None:
     """Run it all."""
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("queries", nargs="?", type=int, default=50_000)
+    n = parser.parse_args().queries
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(Path(folder) / "store", create=True)
         log = queries(n)
