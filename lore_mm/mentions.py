@@ -309,7 +309,7 @@ _CUE_WORDS = frozenset(
     "without w no not non never excluding except exclude minus free none avoid lack lacks separately excluded "
     "sans".split()
 )
-_CUES = re.compile(rf"\b(?:w/o|isn't|doesn't|aren't|don't|{'|'.join(sorted(_CUE_WORDS - {'w'}))})\b", re.IGNORECASE)
+_CUES = re.compile(rf"\b(?:w/o|(?:is|does|are|do)n['’]t|{'|'.join(sorted(_CUE_WORDS - {'w'}))})\b", re.IGNORECASE)
 _BEFORE = frozenset("without no not non excluding except exclude minus never avoid lack lacks sans".split())
 _JOINING = frozenset(("or", "and", "nor", "any", "a", "an", "the", "of", "with", "made", "from", "visible"))
 _SKIPPED = frozenset("any a an the of made from visible annoying too include including contain have".split())

@@ -181,7 +181,8 @@ def test_tokens_at_hand_make_no_difference():
 
 
 @pytest.mark.parametrize(
-    ("text", "negated"), [("isn't leather", True), ("no's logo", False), ("x-no logo", True), ("nos logo", False)]
+    ("text", "negated"),
+    [("isn't leather", True), ("isn’t leather", True), ("no's logo", False), ("x-no logo", True), ("nos logo", False)],
 )
 def test_a_cue_counts_as_a_word(text, negated):
     assert [m.negated for m in SCANNER.find(text)] == [negated]
