@@ -221,7 +221,8 @@ def _read_table(path: str | os.PathLike[str], schema: pa.Schema, key: tuple[str,
             columns.update(values)
         if missing := sorted(needed - columns):
             raise InputError(_missing(records, missing[0], columns, legal))
-        row = {name: _cell(values.get(name), name, records, place) for name in columns}
+        typed = {"query"} if schema is QUERIES else set()
+        row = {name: _cell(values.get(name), name, records, place, name in typed) for name in columns}
         row.setdefault("query_id", _query_id(row))
         if schema is PAIRS:
             text, first = texts.setdefault(row["query_id"], (row["query"], place))
@@ -246,7 +247,8 @@ def _query_id(row: Mapping[str, Any]) -> str:
     return "q-" + sha_of_bytes(str(row.get("query")).encode())[:12]
 
 
-def _cell(value: object, column: str, records: Records, place: int) -> str | float | None:
+def _cell(value: object, column: str, records: Records, place: int, typed: bool = False) -> str | float | None:
+    """One value, read or refused; `typed`: what a person typed into a search box."""
     where = records.where(place, column)
     if column in ("query_id", "item_id"):
         return _key(value, records, place, column)
@@ -261,7 +263,7 @@ def _cell(value: object, column: str, records: Records, place: int) -> str | flo
         return number
     faults: list[str] = []
     text = read_text(value, column, faults, kept=False)
-    if faults:
+    if faults and not (typed and isinstance(value, str)):
         raise InputError(f"{where}: {faults[0].removeprefix(f'{column}: ')}")
     return text if text is not None or column != "query" else ""
 
@@ -269,7 +271,9 @@ def _cell(value: object, column: str, records: Records, place: int) -> str | flo
 def read_queries(path: str | os.PathLike[str]) -> pa.Table:
     """A query log: columns query_id and query, and perhaps frequency, kind and split, as a table of QUERIES.
 
-    An empty query is let through: understanding it fails, as a row.
+    What people typed is let through, so that one query does not stop a log: an empty one, or one of more than 10,000
+    characters, which is cut there, fails as a row when it is understood; a control character becomes a space, half a
+    surrogate pair U+FFFD.
 
     Raises:
         InputError: whatever is wrong, naming file, row, column and what is legal.

@@ -428,9 +428,10 @@ class TestRowFaults:
         assert (long["title"], long["status"]) == ("ab" * 5000, "failed")
         assert (fine["title"], fine["status"]) == ("a", "ok")
 
-    def test_a_long_query_is_refused_and_nothing_said_to_be_kept(self, tmp_path: Path) -> None:
-        path = put(tmp_path / "q.jsonl", {"query_id": "q", "query": "x" * 10_001})
-        assert refused(read_queries, path) == ", line 1, column 'query': 10,001 characters, the limit is 10,000"
+    def test_one_strange_query_does_not_stop_a_log(self, tmp_path: Path) -> None:
+        strange = ["x" * 10_001, "a\0b", "red \ud83d shoes", "red shoes"]
+        path = put(tmp_path / "q.jsonl", *({"query_id": str(i), "query": text} for i, text in enumerate(strange)))
+        assert read_queries(path).column("query").to_pylist() == ["x" * 10_000, "a b", "red \ufffd shoes", "red shoes"]
 
     def test_control_characters(self, tmp_path: Path) -> None:
         row = only({"title": "a\x00b", "description": "tab\tand\nline \x1b[31m", "brand": "\ud800!"}, tmp_path)
@@ -583,9 +584,6 @@ class TestQueries:
             assert said == (
                 f", line 1, column 'frequency': {frequency!r} is not a count; legal: a number from 0, or nothing"
             )
-        assert refused(read_queries, put(path, {"query_id": 1, "query": "a\0"})) == (
-            ", line 1, column 'query': control character U+0000 at character 1"
-        )
         assert refused(read_queries, put(path, {"query_id": 1, "query": 5})) == (
             ", line 1, column 'query': 5 is a number, not text"
         )
