@@ -21,19 +21,18 @@ module knows nothing of data sets, extractors or files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jobs.attribute_scoring import ScoredRow
-from lore_mm.bootstrap import Draws, Estimate, estimate
+from lore_mm.bootstrap import Draws, Estimate, calibration_error, estimate, mean_of_defined, ratio
 
 __all__ = ["METRICS", "Measured", "differences", "measure"]
 
 METRICS = ("accuracy", "any_match", "precision", "recall", "f1", "ece", "brier", "coverage")
-BINS = 15
 _AT_ONCE = 2_000_000  # numbers held while coverage is resampled
 
 Floats = NDArray[np.float64]
@@ -69,9 +68,7 @@ def measure(
     for i, row in enumerate(rows):
         by_attribute.setdefault(row.attribute, []).append(i)
     found = {name: _measure(rows, at, draws, coverage_at) for name, at in sorted(by_attribute.items())}
-    macro = (
-        {name: _mean_of_defined([one.resampled[name] for one in found.values()]) for name in METRICS} if rows else {}
-    )
+    macro = {name: mean_of_defined([one.resampled[name] for one in found.values()]) for name in METRICS} if rows else {}
     micro = _measure(rows, range(len(rows)), draws, coverage_at)
     return {"micro": micro, "macro": Measured(micro.n, micro.answered, micro.failed, macro), **found}
 
@@ -90,15 +87,15 @@ def _measure(rows: Sequence[ScoredRow], at: Sequence[int], draws: Draws, coverag
     confidence = np.array([c for row in some for c in row.confidences], dtype=float)
     true = np.array([hit for row in some for hit in row.hits], dtype=float)
     said, hits, squared = draws.sums(np.column_stack([np.ones_like(true), true, (confidence - true) ** 2]), owner).T
-    precision, recall = _ratio(hits, said), _ratio(found, wanted)
+    precision, recall = ratio(hits, said), ratio(found, wanted)
     resampled = {
-        "accuracy": _ratio(exact, n),
-        "any_match": _ratio(matched, n),
+        "accuracy": ratio(exact, n),
+        "any_match": ratio(matched, n),
         "precision": precision,
         "recall": recall,
         "f1": _f1(precision, recall),
-        "ece": _calibration_error(confidence, true, owner, draws),
-        "brier": _ratio(squared, said),
+        "ece": calibration_error(confidence, true, owner, draws),
+        "brier": ratio(squared, said),
         "coverage": _coverage(some, at, n, draws, coverage_at),
     }
     return Measured(len(some), int(answered[0]), sum(row.failed for row in some), resampled)
@@ -109,11 +106,6 @@ def _counts(row: ScoredRow) -> tuple[float, ...]:
     return 1, row.exact, matched, row.wanted, row.found, bool(row.values)
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    result: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
-    return result
-
-
 def _f1(precision: Floats, recall: Floats) -> Floats:
     """The harmonic mean; 0 where one of the two is 0 or nothing was said, NaN where there was nothing to say either."""
     p, r = np.nan_to_num(precision), np.nan_to_num(recall)
@@ -122,21 +114,11 @@ def _f1(precision: Floats, recall: Floats) -> Floats:
     return f1
 
 
-def _calibration_error(confidence: Floats, true: Floats, owner: Sequence[int], draws: Draws) -> Floats:
-    # bins are (low, high], the first [0, high]
-    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    gaps = np.zeros((len(true), BINS + 1))
-    gaps[np.arange(len(true)), bins] = confidence - true
-    gaps[:, BINS] = 1
-    sums = draws.sums(gaps, owner)
-    return _ratio(np.abs(sums[:, :BINS]).sum(axis=1), sums[:, BINS])
-
-
 def _coverage(rows: Sequence[ScoredRow], at: Sequence[int], n: Floats, draws: Draws, target: float) -> Floats:
     """The largest share of the rows answered by their surest part whose precision reaches the target."""
     answered = [(row.confidence, row.right, draws.of_row[i]) for i, row in zip(at, rows, strict=True) if row.values]
     if not answered:
-        return _ratio(np.zeros(n.shape), n)
+        return ratio(np.zeros(n.shape), n)
     answered.sort(key=lambda one: -one[0])
     confidence = np.array([c for c, _, _ in answered])
     right = np.array([r for _, r, _ in answered], dtype=float)
@@ -150,10 +132,4 @@ def _coverage(rows: Sequence[ScoredRow], at: Sequence[int], n: Floats, draws: Dr
         hits = (weights * right).cumsum(axis=1)[:, ends]
         good = hits >= target * taken - 1e-9
         best[start : start + step] = np.where(good, taken, 0).max(axis=1)
-    return _ratio(best, n)
-
-
-def _mean_of_defined(columns: Iterable[Floats]) -> Floats:
-    values = np.array(list(columns))
-    defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0).astype(float))
+    return ratio(best, n)

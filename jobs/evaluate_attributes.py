@@ -7,6 +7,7 @@ gets right it did not see. The metrics are told in `jobs.attribute_metrics`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from jobs.attribute_runs import Pictures, run_extractors
 from jobs.attribute_scoring import ScoredRow
 from jobs.attribute_tables import attribute_tables, save_predictions
 from jobs.open_extractors import EXTRACTORS, VlmChoice, close_extractors, open_extractors
-from lore_mm.bootstrap import Estimate
+from lore_mm.bootstrap import plain
 from lore_mm.console import command_app, for_people, print_json, print_table, progress, run, say
 from lore_mm.datasets import SPLITS, Dataset, open_dataset
 from lore_mm.errors import InputError, nearest
@@ -55,8 +56,8 @@ class Evaluation:
     def as_json(self) -> dict[str, Any]:
         """n, metrics of `system` (micro, and macro_… ones), systems, differences, notes: as `--json` prints them."""
         head = self.measured[self.system]
-        main_metrics = _plain(head["micro"].metrics)
-        main_metrics |= {f"macro_{name}": value for name, value in _plain(head["macro"].metrics).items()}
+        main_metrics = plain(head["micro"].metrics)
+        main_metrics |= {f"macro_{name}": value for name, value in plain(head["macro"].metrics).items()}
         return {
             "dataset": self.dataset,
             "split": self.split,
@@ -72,10 +73,10 @@ class Evaluation:
                     "n": parts["micro"].n,
                     "answered": parts["micro"].answered,
                     "failed": parts["micro"].failed,
-                    "micro": _plain(parts["micro"].metrics),
-                    "macro": _plain(parts["macro"].metrics),
+                    "micro": plain(parts["micro"].metrics),
+                    "macro": plain(parts["macro"].metrics),
                     "attributes": {
-                        attribute: {"n": m.n, "answered": m.answered, "failed": m.failed, "metrics": _plain(m.metrics)}
+                        attribute: {"n": m.n, "answered": m.answered, "failed": m.failed, "metrics": plain(m.metrics)}
                         for attribute, m in parts.items()
                         if attribute not in ("micro", "macro")
                     },
@@ -83,7 +84,7 @@ class Evaluation:
                 for name, parts in self.measured.items()
             },
             "differences": {
-                f"{one} - {other}": _plain(differences(self.measured[one]["micro"], self.measured[other]["micro"]))
+                f"{one} - {other}": plain(differences(self.measured[one]["micro"], self.measured[other]["micro"]))
                 for one, other in self._compared()
             },
             "notes": list(self.notes),
@@ -192,28 +193,11 @@ def _notes(rows: Mapping[str, Sequence[ScoredRow]], coverage_at: float, *, shipp
     else:
         notes.append("no majority baseline: its answers come from split train, which is measured here itself or empty")
     for name, some in rows.items():
-        reasons = _counted(row.error for row in some if row.error)
+        reasons = Counter(row.error for row in some if row.error)
         if reasons:
-            told = "; ".join(f"{n} × {reason[:120]}" for reason, n in reasons[:3])
-            notes.append(f"{name}: {sum(n for _, n in reasons)} rows failed and count as not answered: {told}")
+            told = "; ".join(f"{n} × {reason[:120]}" for reason, n in reasons.most_common(3))
+            notes.append(f"{name}: {reasons.total()} rows failed and count as not answered: {told}")
     return notes
-
-
-def _counted(reasons: Iterable[str]) -> list[tuple[str, int]]:
-    counts: dict[str, int] = {}
-    for reason in reasons:
-        counts[reason] = counts.get(reason, 0) + 1
-    return sorted(counts.items(), key=lambda pair: -pair[1])
-
-
-def _plain(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:
-    return {
-        name: {part: _number(getattr(e, part)) for part in ("value", "low", "high")} for name, e in estimates.items()
-    }
-
-
-def _number(value: float) -> float | None:
-    return None if value != value else round(value, 6)
 
 
 DatasetAddress = Annotated[

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from extractors.queries import DEFAULT_ENGINE
 from jobs.demo import demo_folder
-from jobs.judge_datasets import RESAMPLES, evaluate_set, plain
+from jobs.judge_datasets import RESAMPLES, evaluate_set
 from jobs.judge_tables import METRIC_NAMES, evaluation_rows, evaluation_tables
 from jobs.options import QueryEngineAddress
+from lore_mm.bootstrap import plain
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
 from lore_mm.datasets.relevance import FORMATS, Wanted, open_relevance
 from lore_mm.errors import InputError, MissingExtraError, ModelError, nearest

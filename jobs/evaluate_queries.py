@@ -7,6 +7,7 @@ in `jobs.query_matching`, the metrics in `jobs.query_metrics`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from jobs.query_systems import (
     run_over,
 )
 from jobs.query_tables import example_rows, prediction_rows, query_tables, save_rows
-from lore_mm.bootstrap import Estimate
+from lore_mm.bootstrap import plain
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
 from lore_mm.datasets.query_sets import GoldQuery, read_gold
 from lore_mm.datasets.queryner import TaggedQuery, read_queryner
@@ -70,10 +71,10 @@ class QueryEvaluation:
             "system": self.engines[0],
             "n": head.n,
             "failed": head.failed,
-            "metrics": _plain(head.metrics),
+            "metrics": plain(head.metrics),
             "systems": {name: self._system(name) for name in self.measured},
             "differences": {
-                f"{one} - {other}": _plain(differences(self.measured[one], self.measured[other]))
+                f"{one} - {other}": plain(differences(self.measured[one], self.measured[other]))
                 for one, other in self.compared()
             },
             **({"without_duplicates": dict(self.without_duplicates)} if self.without_duplicates else {}),
@@ -92,10 +93,10 @@ class QueryEvaluation:
             "n": one.n,
             "failed": one.failed,
             **timed,
-            "metrics": _plain(one.metrics),
+            "metrics": plain(one.metrics),
             "parts": {
                 family: {
-                    part: {"true": found.true, "said": found.said, "metrics": _plain(found.metrics)}
+                    part: {"true": found.true, "said": found.said, "metrics": plain(found.metrics)}
                     for part, found in parts.items()
                 }
                 for family, parts in one.parts.items()
@@ -199,13 +200,10 @@ def _evaluation(
     **more: Any,
 ) -> QueryEvaluation:
     for name in engines:
-        failed: dict[str, int] = {}
-        for score in scores[name]:
-            if score.error:
-                failed[score.error] = failed.get(score.error, 0) + 1
+        failed = Counter(score.error for score in scores[name] if score.error)
         if failed:
-            told = "; ".join(f"{n} × {reason[:120]}" for reason, n in sorted(failed.items(), key=lambda e: -e[1])[:3])
-            notes.append(f"{name}: {sum(failed.values())} queries failed and count as not answered: {told}")
+            told = "; ".join(f"{n} × {reason[:120]}" for reason, n in failed.most_common(3))
+            notes.append(f"{name}: {failed.total()} queries failed and count as not answered: {told}")
         seconds = runs[name].seconds
         notes.append(f"{name}: {len(queries)} queries in {seconds:.2f} s, {len(queries) / max(seconds, 1e-9):,.0f}/s")
     measured = {name: measure(some, resamples=resamples) for name, some in scores.items()}
@@ -225,7 +223,7 @@ def _without(
         return {}
     found = {name: measure([some[i] for i in fresh], resamples=resamples) for name, some in scores.items()}
     spans = {
-        name: {metric: e for metric, e in _plain(one.metrics).items() if metric.startswith("span_")}
+        name: {metric: e for metric, e in plain(one.metrics).items() if metric.startswith("span_")}
         for name, one in found.items()
     }
     return {"n": len(fresh), "systems": spans}
@@ -238,16 +236,6 @@ def _confusion(pairs: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
         row = counts.setdefault(true, {})
         row[said] = row.get(said, 0) + 1
     return counts
-
-
-def _plain(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:
-    return {
-        name: {part: _number(getattr(e, part)) for part in ("value", "low", "high")} for name, e in estimates.items()
-    }
-
-
-def _number(value: float) -> float | None:
-    return None if value != value else round(value, 6)
 
 
 DatasetAddress = Annotated[

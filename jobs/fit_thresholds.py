@@ -26,7 +26,7 @@ from jobs.attribute_scoring import ScoredRow
 from jobs.calibrate_tables import calibration_tables
 from jobs.open_extractors import DEFAULT, EXTRACTORS, VlmChoice, close_extractors, model_options, open_extractors
 from jobs.options import Ask, KnowledgeFolder, ModelOption, Prompt, StoreAddress, VlmAddress, listed
-from lore_mm.bootstrap import Draws, Estimate, estimate
+from lore_mm.bootstrap import Draws, Estimate, estimate, plain, ratio
 from lore_mm.config import default_store
 from lore_mm.console import command_app, for_people, print_json, print_table, progress, run, say
 from lore_mm.datasets import Dataset, open_dataset, shipped_name
@@ -113,7 +113,7 @@ class HeldOut:
         return {
             "dataset": self.dataset,
             "n": self.n,
-            "metrics": {name: _plain(e) for name, e in metrics.items()},
+            "metrics": plain(metrics),
             "n_settled": self.n_settled,
             "asked": asked,
             "saved": {"calls": self.saved_calls, "fields": self.saved_fields},
@@ -227,14 +227,7 @@ def _share(rows: Sequence[ScoredRow], at: Iterable[int], yes: Sequence[bool], re
     draws = Draws([row.group for row in rows], resamples, 0)
     columns = [[float(one), 1.0] for one in yes] or [[0.0, 0.0]]
     part, whole = draws.sums(columns, places or [0]).T
-    share = part.copy()
-    share[whole == 0] = float("nan")
-    share[whole > 0] /= whole[whole > 0]
-    return estimate(share)
-
-
-def _plain(e: Estimate) -> dict[str, float | None]:
-    return {part: None if (x := getattr(e, part)) != x else round(x, 6) for part in ("value", "low", "high")}
+    return estimate(ratio(part, whole))
 
 
 def main(

@@ -8,7 +8,7 @@ scored; systems are compared on the pairs that both graded. The command is in `j
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,16 @@ from extractors.queries import DEFAULT_ENGINE
 from jobs.judge_slices import LEAST_QUERIES, slices_of
 from jobs.judge_systems import FOLDS, Material, SystemRun, bm25, embedding, one_class, open_judge, prepare, run_judge
 from lore_mm import __version__
-from lore_mm.bootstrap import Estimate
+from lore_mm.bootstrap import plain, rounded
 from lore_mm.datasets.relevance import RelevanceSet
 from lore_mm.errors import InputError, MissingExtraError, ModelError
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.models import DEFAULT_EMBEDDER
 from lore_mm.types import Grade
 from relevance.ranking import good_rate
-from relevance.scoring import Difference, Scored, evaluate, paired_difference
+from relevance.scoring import Scored, evaluate, paired_difference
 
-__all__ = ["RESAMPLES", "evaluate_set", "plain"]
+__all__ = ["RESAMPLES", "evaluate_set"]
 
 RESAMPLES = 1000
 _GOOD_RATE = (
@@ -159,9 +159,9 @@ def _levels(scored: Scored) -> dict[str, dict[str, float | None]]:
         found[str(level)] = {
             "true": true,
             "said": said,
-            "precision": _number(hits / said) if said else None,
-            "recall": _number(hits / true) if true else None,
-            "f1": _number(2 * hits / (true + said)) if true + said else None,
+            "precision": rounded(hits / said) if said else None,
+            "recall": rounded(hits / true) if true else None,
+            "f1": rounded(2 * hits / (true + said)) if true + said else None,
         }
     return found
 
@@ -192,7 +192,7 @@ def _labels(data: RelevanceSet) -> dict[str, Any]:
         "pairs": len(data.pairs),
         "queries": len(queries),
         "levels": {str(level): counts[str(level)] for level in Grade},
-        "good_rate": _number(sum(shares) / len(shares)),
+        "good_rate": rounded(sum(shares) / len(shares)),
     }
 
 
@@ -230,14 +230,3 @@ def _card(
 
 def _names(files: Sequence[Path]) -> list[str]:
     return [path.name for path in files]
-
-
-def plain(estimates: Mapping[str, Estimate | Difference]) -> dict[str, dict[str, float | None]]:
-    """Metrics as JSON: name → value, low, high; null where one is not defined."""
-    return {
-        name: {part: _number(getattr(e, part)) for part in ("value", "low", "high")} for name, e in estimates.items()
-    }
-
-
-def _number(value: float) -> float | None:
-    return None if value != value else round(value, 6)

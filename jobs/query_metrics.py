@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.query_scoring import QueryScore, Share, Tally
-from lore_mm.bootstrap import Draws, Estimate, estimate
+from lore_mm.bootstrap import Draws, Estimate, estimate, mean_of_defined, ratio
 from lore_mm.text import fold
 
 __all__ = ["Measured", "Part", "differences", "measure"]
@@ -74,10 +74,10 @@ def measure(scores: Sequence[QueryScore], *, resamples: int = 1000, seed: int = 
             resampled |= {f"{family}_{metric}": values for metric, values in three.items()}
     for family in MACRO:
         if family in macro:
-            resampled[f"macro_{family}_f1"] = _mean_of_defined(macro[family])
+            resampled[f"macro_{family}_f1"] = mean_of_defined(macro[family])
     for name in dict.fromkeys(name for score in scores for name in score.shares):
         right, n = draws.sums([score.shares.get(name, Share(0, 0)) for score in scores]).T
-        resampled[SHARES.get(name, f"{name}_accuracy")] = _ratio(right, n)
+        resampled[SHARES.get(name, f"{name}_accuracy")] = ratio(right, n)
     ordered = {family: dict(sorted(some.items(), key=lambda one: -one[1].true)) for family, some in parts.items()}
     return Measured(len(scores), sum(score.error is not None for score in scores), resampled, ordered)
 
@@ -89,19 +89,8 @@ def differences(one: Measured, other: Measured) -> dict[str, Estimate]:
 
 
 def _three(said: Floats, right: Floats, true: Floats, found: Floats) -> dict[str, Floats]:
-    precision, recall = _ratio(right, said), _ratio(found, true)
+    precision, recall = ratio(right, said), ratio(found, true)
     p, r = np.nan_to_num(precision), np.nan_to_num(recall)
     f1 = np.divide(2 * p * r, p + r, out=np.zeros(p.shape), where=p + r > 0)
     f1[(said == 0) & (true == 0)] = np.nan
     return {"precision": precision, "recall": recall, "f1": f1}
-
-
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    result: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
-    return result
-
-
-def _mean_of_defined(columns: Sequence[Floats]) -> Floats:
-    values = np.array(columns)
-    defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0).astype(float))

@@ -2,20 +2,54 @@
 
 Rows of one group (pairs of one query, colour variants of one product) are not independent of one another: groups are
 drawn with replacement, each with all of its rows. A metric that is a function of sums costs one matrix product for all
-resamples. It knows no metric.
+resamples. Beside it stands what metrics over such sums share: ratios where they are defined, means of these, the
+calibration error, and the form in which intervals are printed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Draws", "Estimate", "estimate", "interval"]
+__all__ = [
+    "BINS",
+    "Draws",
+    "Estimate",
+    "Interval",
+    "calibration_error",
+    "estimate",
+    "interval",
+    "mean_of_defined",
+    "plain",
+    "ratio",
+    "rounded",
+]
 
+BINS = 15  # of the calibration error
 Floats = NDArray[np.float64]
+
+
+class Interval(Protocol):
+    """A value with its interval [low, high]; NaN where it is not defined."""
+
+    @property
+    def value(self) -> float:
+        """On the sample itself."""
+        ...
+
+    @property
+    def low(self) -> float:
+        """The lower end."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +96,45 @@ def interval(values: Floats, tail: float) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def ratio(part: ArrayLike, whole: ArrayLike) -> Floats:
+    """Part / whole, NaN where the whole is not above 0."""
+    a, b = np.asarray(part, dtype=float), np.asarray(whole, dtype=float)
+    result: Floats = np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=b > 0)
+    return result
+
+
+def mean_of_defined(columns: Iterable[Floats]) -> Floats:
+    """The mean over columns of the values that are not NaN, row by row; NaN where none is."""
+    values = np.array(list(columns))
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
+
+
+def calibration_error(confidence: Floats, true: ArrayLike, rows: ArrayLike, draws: Draws) -> Floats:
+    """The expected calibration error on the sample (place 0) and on each resample.
+
+    It is the sum over bins of |Σ confidence − Σ true|, over the number of confidences.
+    `true` is 0 or 1 for each confidence, `rows` are their rows in `draws`. The 15 bins have equal width and are
+    (low, high], the first [0, high] (Guo et al., On calibration of modern neural networks, 2017).
+    """
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    gaps = np.zeros((len(confidence), BINS + 1))
+    gaps[np.arange(len(confidence)), bins] = confidence - np.asarray(true, dtype=float)
+    gaps[:, BINS] = 1
+    sums = draws.sums(gaps, rows)
+    return ratio(np.abs(sums[:, :BINS]).sum(axis=1), sums[:, BINS])
+
+
+def plain(estimates: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
+    """Metrics as JSON: name → value, low, high; null where one is not defined."""
+    return {
+        name: {"value": rounded(e.value), "low": rounded(e.low), "high": rounded(e.high)}
+        for name, e in estimates.items()
+    }
+
+
+def rounded(value: float) -> float | None:
+    """A number as JSON has it, to six places; None for NaN."""
+    return None if value != value else round(value, 6)

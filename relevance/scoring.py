@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lore_mm.bootstrap import Draws, Estimate, estimate, interval
+from lore_mm.bootstrap import Draws, Estimate, calibration_error, estimate, interval, ratio
 from relevance.ranking import good_rate, ndcg, reciprocal_rank
 
 __all__ = [
@@ -52,7 +52,6 @@ __all__ = [
 ]
 
 LEVELS = 4
-_BINS = 15  # of the calibration error
 _RANKED = 10  # places that nDCG looks at
 _WEIGHTS = np.subtract.outer(np.arange(LEVELS), np.arange(LEVELS)).astype(float) ** 2
 Counts = NDArray[np.float64]  # (…, 4, 4): row = truth, column = grade
@@ -106,13 +105,13 @@ def accuracy_2(counts: ArrayLike) -> Counts:
     """Share of pairs on the right side of the line between L2 and L3. counts (…, 4, 4) → (…)."""
     c = np.asarray(counts, dtype=float)
     right = c[..., :2, :2].sum((-2, -1)) + c[..., 2:, 2:].sum((-2, -1))
-    return _ratio(right, c.sum((-2, -1)))
+    return ratio(right, c.sum((-2, -1)))
 
 
 def accuracy_4(counts: ArrayLike) -> Counts:
     """Share of pairs with the right level. counts (…, 4, 4) → (…)."""
     c = np.asarray(counts, dtype=float)
-    return _ratio(np.trace(c, axis1=-2, axis2=-1), c.sum((-2, -1)))
+    return ratio(np.trace(c, axis1=-2, axis2=-1), c.sum((-2, -1)))
 
 
 def macro_f1(counts: ArrayLike) -> Counts:
@@ -122,7 +121,7 @@ def macro_f1(counts: ArrayLike) -> Counts:
     there, said = c.sum(-1), c.sum(-2)
     f1 = np.divide(2 * hits, there + said, out=np.zeros_like(hits), where=there + said > 0)
     present = there + said > 0
-    return _ratio((f1 * present).sum(-1), present.sum(-1).astype(float))
+    return ratio((f1 * present).sum(-1), present.sum(-1).astype(float))
 
 
 def quadratic_kappa(counts: ArrayLike) -> Counts:
@@ -130,16 +129,10 @@ def quadratic_kappa(counts: ArrayLike) -> Counts:
     c = np.asarray(counts, dtype=float)
     n = c.sum((-2, -1))
     expected = c.sum(-1)[..., :, None] * c.sum(-2)[..., None, :]
-    chance = _ratio((_WEIGHTS * expected).sum((-2, -1)), n)
+    chance = ratio((_WEIGHTS * expected).sum((-2, -1)), n)
     observed = (_WEIGHTS * c).sum((-2, -1))
     kappa = 1.0 - np.divide(observed, chance, out=np.ones_like(observed), where=chance > 0)
     return np.asarray(np.where(n > 0, kappa, np.nan))
-
-
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> Counts:
-    part, whole = np.asarray(part, dtype=float), np.asarray(whole, dtype=float)
-    result: Counts = np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
-    return result
 
 
 def auc(relevant: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
@@ -273,7 +266,7 @@ def _ranking(
     for name, values in of_query.items():
         v = np.asarray(values, dtype=float)
         defined = ~np.isnan(v)
-        found[name] = _ratio(draws.weights @ np.where(defined, v, 0.0), draws.weights @ defined.astype(float))
+        found[name] = ratio(draws.weights @ np.where(defined, v, 0.0), draws.weights @ defined.astype(float))
     return found
 
 
@@ -285,15 +278,4 @@ def _calibration(t: NDArray[np.int64], given: Probabilities, draws: Draws) -> di
     p = np.array([given[i] for i in rows], dtype=float)
     relevant = (p[:, 2] + p[:, 3], t[rows] >= 3)
     surest = (p.max(axis=1), p.argmax(axis=1) + 1 == t[rows])
-    return {"ece_2": _calibration_error(*relevant, rows, draws), "ece_4": _calibration_error(*surest, rows, draws)}
-
-
-def _calibration_error(
-    confidence: NDArray[np.float64], true: NDArray[np.bool_], rows: NDArray[np.int64], draws: Draws
-) -> NDArray[np.float64]:
-    """Σ over bins of |Σ confidence − Σ true| / n, on the sample (place 0) and on each resample."""
-    bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)  # (low, high], the first [0, high]
-    gaps = np.zeros((len(confidence), _BINS))
-    gaps[np.arange(len(confidence)), bins] = confidence - true
-    n = draws.sums(np.ones((len(confidence), 1)), rows)[:, 0]
-    return _ratio(np.abs(draws.sums(gaps, rows)).sum(axis=1), n)
+    return {"ece_2": calibration_error(*relevant, rows, draws), "ece_4": calibration_error(*surest, rows, draws)}

@@ -22,13 +22,14 @@ from extractors.palette import Palette
 from extractors.protocol import Extraction
 from extractors.zero_shot import ZeroShot
 from jobs.attribute_baselines import majority_answers, majority_rows
-from jobs.attribute_metrics import BINS, METRICS, differences, measure
+from jobs.attribute_metrics import METRICS, differences, measure
 from jobs.attribute_runs import run_extractors
 from jobs.attribute_scoring import Answer, ScoredRow, answer_of, score
 from jobs.attribute_tables import PREDICTIONS, attribute_rows, attribute_tables, save_predictions
 from jobs.evaluate import app
 from jobs.evaluate_attributes import evaluate_attributes, open_for
 from lore_mm.attribute import AttributeSpec
+from lore_mm.bootstrap import BINS
 from lore_mm.console import print_table, run
 from lore_mm.datasets import Dataset, Truth, open_dataset
 from lore_mm.datasets.options import attribute_spec, schemas_of

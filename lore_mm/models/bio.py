@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lore_mm.datasets.queryner import bio_spans
+
 __all__ = ["Labels", "greedy", "spans", "viterbi"]
 
 Scores = NDArray[np.float32]
@@ -73,13 +75,4 @@ def greedy(scores: Scores, labels: Labels) -> NDArray[np.intp]:
 
 def spans(path: Sequence[int], labels: Labels) -> list[tuple[str, int, int]]:
     """The spans of a sequence of labels: (type, first word, word behind the last). A stray I- begins a span."""
-    found: list[tuple[str, int, int]] = []
-    open_type = ""
-    for word, label in enumerate(path):
-        mark, _, kind = labels.names[label].partition("-")
-        if mark == "I" and kind == open_type:
-            found[-1] = (kind, found[-1][1], word + 1)
-        elif mark != "O":
-            found.append((kind, word, word + 1))
-        open_type = kind
-    return found
+    return [(kind, first, last + 1) for kind, first, last in bio_spans([labels.names[label] for label in path])]
