@@ -2,8 +2,8 @@
 
 Run: python benchmarks/bench_judge.py
 
-What is timed is `Judge.judge`: steps once a query, text once an item, a path and a decision for every pair. Reading
-queries and items is not in it. The figure below it is `decide` alone, which is what grading stored paths again costs.
+What is timed is `RulesJudge.judge`: steps once a query, text once an item, a path and a decision for every pair.
+Reading queries and items is not in it. The figure below it is `decide` alone, path by path.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lore_mm.knowledge import load_knowledge
 from lore_mm.rows import item_from_row
 from lore_mm.schema import load_schemas
 from lore_mm.types import ItemFeatures, Query
-from relevance.judge import Judge
+from relevance.by_rules import RulesJudge
 from relevance.rules import decide
 
 DEMO = Path(__file__).parent.parent / "examples" / "demo"
@@ -35,7 +35,7 @@ def main() -> None:
     rows = read_queries(DEMO / "queries.jsonl").to_pylist()
     understood = understand([Query(row["query_id"], row["query"]) for row in rows], knowledge)
     pairs = [(u, f) for u in understood for f in features]
-    judge = Judge(knowledge)
+    judge = RulesJudge(knowledge)
 
     start = time.perf_counter()
     judgments = judge.judge(pairs)

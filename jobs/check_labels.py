@@ -47,8 +47,8 @@ def main(
     from extractors.queries import understand
     from lore_mm.config import default_store
     from lore_mm.knowledge import load_knowledge
+    from relevance.by_rules import RulesJudge
     from relevance.check_labels import check_labels
-    from relevance.judge import Judge
     from stores.query import Snapshot
 
     knowledge = load_knowledge()
@@ -57,7 +57,7 @@ def main(
     texts = _read_queries(queries, snapshot)
     features = _read_items(items, knowledge, snapshot, [row.item_id for row in rows])
     understood = {u.query.query_id: u for u in understand([Query(i, text) for i, text in texts.items()], knowledge)}
-    faults = check_labels(rows, understood, features, Judge(knowledge))
+    faults = check_labels(rows, understood, features, RulesJudge(knowledge))
     _show(faults, for_people(json))
     if faults:
         say(f"{len(faults)} faults in {len(rows)} labels")

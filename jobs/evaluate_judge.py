@@ -129,8 +129,8 @@ def judge_pairs(store: FeatureStore, pairs: LabelledPairs, rules: Path | None = 
     """One judgment a labelled pair, made now: queries are read and paths walked on the store's features."""
     from extractors.queries import understand
     from lore_mm.knowledge import load_knowledge
-    from relevance.judge import Judge, failed_judgment
-    from relevance.rules import load_rulebook
+    from relevance.judge import open_judge
+    from relevance.protocol import failed_judgment
     from stores.query import Snapshot
 
     knowledge = load_knowledge()
@@ -138,7 +138,7 @@ def judge_pairs(store: FeatureStore, pairs: LabelledPairs, rules: Path | None = 
     understood = dict(zip(queries, understand(list(queries.values()), knowledge), strict=True))
     wanted = list(dict.fromkeys(pairs.item_ids))
     features = dict(zip(wanted, Snapshot(store).get(wanted), strict=True))
-    judge = Judge(knowledge, load_rulebook(rules))
+    judge = open_judge("rules", knowledge, rules=rules)
     ready = [(understood[q], f) for q, i in _ids(pairs) if (f := features[i]) is not None]
     judged = iter(judge.judge(ready))
     return [

@@ -15,7 +15,7 @@ from typing import Any
 
 from extractors.queries import DEFAULT_ENGINE
 from jobs.judge_slices import LEAST_QUERIES, slices_of
-from jobs.judge_systems import FOLDS, Material, SystemRun, bm25, embedding, one_class, open_judge, prepare, run_judge
+from jobs.judge_systems import FOLDS, Material, SystemRun, bm25, embedding, one_class, prepare, run_judge
 from lore_mm import __version__
 from lore_mm.bootstrap import plain, rounded
 from lore_mm.datasets.relevance import RelevanceSet
@@ -23,6 +23,7 @@ from lore_mm.errors import InputError, MissingExtraError, ModelError
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.models import DEFAULT_EMBEDDER
 from lore_mm.types import Grade
+from relevance.judge import open_judge
 from relevance.ranking import good_rate
 from relevance.scoring import Scored, evaluate, paired_difference
 

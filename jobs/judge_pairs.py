@@ -26,13 +26,13 @@ from lore_mm.config import default_store
 from lore_mm.console import command_app, run
 from lore_mm.errors import InputError, StoreError
 from lore_mm.fingerprint import sha_of
-from lore_mm.knowledge import load_knowledge
+from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.models import DEFAULT_EMBEDDER, Embedder, open_embedder
 from lore_mm.rows import attribute_to_row, demand_to_row, item_to_row, judgments_table, understanding_from_row
 from lore_mm.tables import PAIRS
 from lore_mm.types import ItemFeatures, Query, Understanding
-from relevance.judge import Judge, failed_judgment
-from relevance.rules import load_rulebook
+from relevance.judge import DEFAULT_JUDGE, open_judge
+from relevance.protocol import PairJudge, failed_judgment
 from stores.features import FeatureStore, open_store
 from stores.query import Snapshot
 
@@ -58,16 +58,18 @@ class JudgePairs:
     def __init__(
         self,
         store: FeatureStore,
-        judge: Judge,
+        judge: PairJudge,
         pairs: pa.Table,
         origin: Mapping[str, Any],
         engine: QueryEngine | None = None,
+        knowledge: Knowledge | None = None,
     ) -> None:
         self.job = f"judge_pairs_of_{origin['from']}"  # an unfinished search does not stand in the way of the labels
         self.store = store
         self.judge, self.engine = judge, engine
+        self.knowledge = knowledge or load_knowledge()
         self.pairs = pairs
-        self.verdict: Mapping[str, str] = {"mode": "rules"}
+        self.verdict: Mapping[str, str] = {"mode": judge.mode}
         sha = sha_of([sha_of(part.to_pylist()) for part in pairs.to_batches(max_chunksize=8192)])
         self.settings: Mapping[str, Any] = {"judge": judge.sha, "pairs": {**origin, "sha": sha}}
         if engine is not None:
@@ -109,7 +111,7 @@ class JudgePairs:
             for query in dict.fromkeys(q for q, _ in asked)
             if query[1] is not None and query not in self._demands and query not in self._read
         ]
-        read = self.engine.understand(new) if self.engine else understand(new, self.judge.knowledge)
+        read = self.engine.understand(new) if self.engine else understand(new, self.knowledge)
         self._read |= {(one.query.query_id, one.query.text): one for one in read}
         queries = {query: self._demands.get(query) or self._read.get(query) for query, _ in asked}
         ids = list(dict.fromkeys(item_id for _, item_id in asked))
@@ -135,7 +137,9 @@ class JudgePairs:
         made = []
         for pair, item_id in zip(loaded, rows.column("item_id").to_pylist(), strict=True):
             if pair.features is None:
-                made.append(failed_judgment(pair.understanding.query, str(item_id), pair.error or ""))
+                made.append(
+                    failed_judgment(pair.understanding.query, str(item_id), pair.error or "", mode=self.judge.mode)
+                )
             else:
                 made.append(next(judged))
         return judgments_table(made)
@@ -143,7 +147,7 @@ class JudgePairs:
     def failed(self, rows: pa.Table, error: str) -> pa.Table:
         """Pairs without a grade, with the reason."""
         return judgments_table(
-            failed_judgment(Query(row["query_id"], row["query"] or ""), row["item_id"], error)
+            failed_judgment(Query(row["query_id"], row["query"] or ""), row["item_id"], error, mode=self.judge.mode)
             for row in rows.to_pylist()
         )
 
@@ -227,12 +231,13 @@ def judge_pairs(
     else:
         model = open_embedder(embedder) if isinstance(embedder, str) else embedder
         table, origin = pairs_by_search(store, model, top or 1), {"from": "search", "top": top, "model": model.name}
-    judge = Judge(load_knowledge(tuple(knowledge)), load_rulebook(rules))
-    reader = open_engine(engine, judge.knowledge, **(options or {})) if engine else None
+    known = load_knowledge(tuple(knowledge))
+    judge = open_judge(DEFAULT_JUDGE, known, rules=rules)
+    reader = open_engine(engine, known, **(options or {})) if engine else None
     try:
         return run_job(
             store,
-            JudgePairs(store, judge, table, origin, reader),
+            JudgePairs(store, judge, table, origin, reader, known),
             batch_rows=batch_rows,
             limit=limit,
             sample=sample,
@@ -240,6 +245,7 @@ def judge_pairs(
             new_run=new_run,
         )
     finally:
+        judge.close()
         if reader is not None:
             reader.close()
 

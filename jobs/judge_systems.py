@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -19,29 +18,24 @@ from extractors.protocol import ExtractorInput
 from extractors.queries import open_engine
 from lore_mm.console import progress
 from lore_mm.datasets.relevance import RelevanceSet
-from lore_mm.errors import InputError, nearest
 from lore_mm.knowledge import Knowledge
 from lore_mm.models import open_embedder
 from lore_mm.schema import load_schemas
 from lore_mm.types import ItemFeatures, Judgment, Understanding
 from relevance.baselines import BM25, cross_fitted, majority
-from relevance.judge import Judge, failed_judgment
-from relevance.rules import load_rulebook
+from relevance.protocol import PairJudge, failed_judgment
 
 __all__ = [
     "FOLDS",
-    "JUDGES",
     "Material",
     "SystemRun",
     "bm25",
     "embedding",
     "one_class",
-    "open_judge",
     "prepare",
     "run_judge",
 ]
 
-JUDGES = ("rules",)
 FOLDS = 5
 _AT_ONCE = 256
 _LABEL = "evaluate judge"
@@ -107,20 +101,7 @@ def prepare(data: RelevanceSet, knowledge: Knowledge, engine: str) -> Material:
     return Material(dict(zip((q.query_id for q in queries), understood, strict=True)), features, missing, shas)
 
 
-def open_judge(address: str, knowledge: Knowledge) -> Judge:
-    """The judge of an address, `rules` or `rules:RULEBOOK.toml`.
-
-    Raises:
-        InputError: no such judge.
-        ConfigError: the rulebook is wrong.
-    """
-    kind, colon, rest = address.partition(":")
-    if kind not in JUDGES or (colon and not rest):
-        raise InputError(f"no judge {address!r}{nearest(kind, JUDGES)}; legal: rules, rules:RULEBOOK.toml")
-    return Judge(knowledge, load_rulebook(Path(rest) if rest else None))
-
-
-def run_judge(name: str, judge: Judge, data: RelevanceSet, material: Material) -> SystemRun:
+def run_judge(name: str, judge: PairJudge, data: RelevanceSet, material: Material) -> SystemRun:
     """A judge's answers on all pairs; a pair whose item is missing is a failed judgment with the reason."""
     ready = [pair for pair in data.pairs if pair.item_id in material.features]
     judged: list[Judgment] = []
@@ -144,7 +125,7 @@ def run_judge(name: str, judge: Judge, data: RelevanceSet, material: Material) -
         scores=[float("nan") if one.score is None else one.score for one in answers],
         probabilities=[one.probabilities if one.grade else None for one in answers],
         errors=dict(Counter(one.error or "unknown" for one in answers if one.grade is None).most_common()),
-        shas={"rulebook": judge.rulebook.sha, "judge": judge.sha},
+        shas={**judge.versions, "judge": judge.sha},
     )
 
 

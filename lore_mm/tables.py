@@ -222,6 +222,8 @@ JUDGMENTS = pa.schema(
         _may("legs", pa.list_(LEG)),
         _may("failed_dimensions", pa.list_(_TEXT)),
         _may("rule_ids", pa.list_(_TEXT)),
+        _may("said", _TEXT),  # L1 … L4: the model's own word, where the grade is the rulebook's on the model's path
+        _may("samples", pa.list_(_TEXT)),  # the grades of a model's several answers
         _may("mode", _TEXT),
         *_STATUS,
         _may("provenance", PROVENANCE),

@@ -252,7 +252,10 @@ class Provenance:
 class Judgment:
     """How relevant an item is to a query, and why. A pair that could not be judged has grade None and an error.
 
-    `probabilities` are P(L1..L4), summing to 1; `score` is the expected grade scaled to [0, 1].
+    `probabilities` are P(L1..L4), summing to 1; `score` is the expected grade scaled to [0, 1]. `said` is the grade a
+    model named itself, where the grade is the rulebook's on the model's path: the two may disagree. `samples` are the
+    grades of its several answers, where it was asked for more than one; an answer that could not be read is none of
+    them.
     """
 
     query_id: str
@@ -264,6 +267,8 @@ class Judgment:
     path: MatchPath | None = None
     failed_dimensions: tuple[str, ...] = ()
     rule_ids: tuple[str, ...] = ()
+    said: Grade | None = None
+    samples: tuple[Grade, ...] = ()
     mode: str = "rules"
     status: RowStatus = "ok"
     error: str | None = None

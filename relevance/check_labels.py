@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from lore_mm.errors import nearest
 from lore_mm.types import Grade, ItemFeatures, Leg, Understanding
-from relevance.judge import Judge
+from relevance.by_rules import RulesJudge
 
 __all__ = ["Fault", "LabelRow", "check_labels"]
 
@@ -57,7 +57,7 @@ class LabelRow:
 
 
 def check_labels(
-    rows: Iterable[LabelRow], queries: Mapping[str, Understanding], items: Mapping[str, ItemFeatures], judge: Judge
+    rows: Iterable[LabelRow], queries: Mapping[str, Understanding], items: Mapping[str, ItemFeatures], judge: RulesJudge
 ) -> list[Fault]:
     """All faults of labels, in the order of the rows.
 
@@ -106,7 +106,7 @@ def _broken(
     rows: Sequence[tuple[int, LabelRow]],
     queries: Mapping[str, Understanding],
     items: Mapping[str, ItemFeatures],
-    judge: Judge,
+    judge: RulesJudge,
 ) -> Iterator[tuple[int, LabelRow, str]]:
     """Relevant labels on pairs that break a demand beyond doubt."""
     judgments = judge.judge([(queries[row.query_id], items[row.item_id]) for _, row in rows])
@@ -117,7 +117,7 @@ def _broken(
                 yield i, row, f"graded {row.grade}, but {broken}: {leg.reason}"
 
 
-def _is_clear(leg: Leg, understanding: Understanding, judge: Judge) -> bool:
+def _is_clear(leg: Leg, understanding: Understanding, judge: RulesJudge) -> bool:
     """True where the query says plainly what it asks for: a thing by its name, in words that mean nothing else.
 
     What serves a purpose, answers a question or has two readings is not told from the words alone.

@@ -1,116 +1,70 @@
-"""The judge: understandings and item features in, judgments with their paths out; and the command `lore judge`.
+"""The door of the judge: `open_judge` by address, and the command `lore judge`.
 
-construct → follow → decide, without a model (mode `rules`). n pairs in, n judgments out, in the same order; a pair that
-cannot be judged has no grade and a reason. `main` alone opens a store and reads queries; the judge itself does not
+What every judge keeps to stands in `relevance.protocol`. `main` alone opens a store and reads queries; a judge does not
 know where its pairs come from.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
-from lore_mm.errors import StoreError
-from lore_mm.fingerprint import sha_of
+from lore_mm.errors import InputError, StoreError, nearest
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.rows import judgment_to_row
 from lore_mm.schema import load_schemas
-from lore_mm.types import Grade, Item, ItemFeatures, Judgment, MatchPath, Provenance, Query, Understanding
-from relevance.construct import Step
-from relevance.evidence import ItemView
-from relevance.follow import Follower
+from lore_mm.types import Grade, Item, ItemFeatures, Judgment, Query, Understanding
+from relevance.by_rules import RulesJudge
 from relevance.paths import render, tree, verdict
+from relevance.protocol import PairJudge, Pictures, failed_judgment
 from relevance.requests import Request, read_requests
-from relevance.rules import Rulebook, decide, load_rulebook
+from relevance.rules import load_rulebook
 
 if TYPE_CHECKING:
     from jobs.served_queries import QueryDesk
     from stores.query import Snapshot
 
-__all__ = ["Judge", "failed_judgment", "main"]
+__all__ = ["DEFAULT_JUDGE", "MODES", "main", "open_judge"]
 
-MODE = "rules"
-NOTHING_TO_JUDGE = "nothing to judge: the query names no demand known or unknown"
+DEFAULT_JUDGE = "rules"
+# mode → its addresses as they are told
+MODES: Mapping[str, str] = MappingProxyType({"rules": "rules, rules:RULEBOOK.toml"})
 _BATCH = 512  # requests judged at once
 _MOST_QUERIES = 100_000  # understandings kept at once
 
 
-class Judge:
-    """Judges pairs by the knowledge tables and a rulebook."""
+def open_judge(
+    address: str = DEFAULT_JUDGE,
+    knowledge: Knowledge | None = None,
+    *,
+    rules: Path | None = None,
+    pictures: Pictures | None = None,
+    **options: Any,
+) -> PairJudge:
+    """The judge of an address; `MODES` lists them. `rules` is the rulebook, the shipped one unless given.
 
-    def __init__(self, knowledge: Knowledge, rulebook: Rulebook | None = None) -> None:
-        self.knowledge = knowledge
-        self.rulebook = rulebook or load_rulebook()
-        self.follower = Follower(knowledge)
-        self.sha = sha_of([knowledge.sha, self.follower.schemas.sha, self.rulebook.sha])
+    `pictures` reads the pictures of items for the modes that look at them; `options` are the mode's own and its
+    model's.
 
-    def judge(self, pairs: Sequence[tuple[Understanding, ItemFeatures]]) -> list[Judgment]:
-        """One judgment a pair, in order. Whatever goes wrong inside a pair is that pair's error, never a grade.
-
-        Steps are made once a query and texts read once an item, as long as the same objects are passed.
-        """
-        steps: dict[int, tuple[Step, ...]] = {}
-        views: dict[int, ItemView] = {}
-        return [self._one(understanding, features, steps, views) for understanding, features in pairs]
-
-    def _one(
-        self,
-        understanding: Understanding,
-        features: ItemFeatures,
-        steps: dict[int, tuple[Step, ...]],
-        views: dict[int, ItemView],
-    ) -> Judgment:
-        query, item_id = understanding.query, features.item.item_id
-        provenance = Provenance(maker=f"judge:{MODE}", input_sha=features.input_sha, settings_sha=self.sha)
-        if understanding.status != "ok":
-            return failed_judgment(query, item_id, f"the query was not understood: {understanding.error}", provenance)
-        if not understanding.demands:
-            return failed_judgment(query, item_id, NOTHING_TO_JUDGE, provenance)
-        try:
-            if id(understanding) not in steps:
-                steps[id(understanding)] = self.follower.construct(understanding)
-            if id(features) not in views:
-                views[id(features)] = self.follower.view(features)
-            path = self.follower.follow(query.query_id, steps[id(understanding)], views[id(features)])
-            return self._graded(query, path, provenance)
-        except Exception as error:  # one pair must not end a batch
-            return failed_judgment(query, item_id, f"{type(error).__name__}: {error}", provenance)
-
-    def _graded(self, query: Query, path: MatchPath, provenance: Provenance) -> Judgment:
-        decision = decide(path, self.rulebook)
-        return Judgment(
-            query_id=query.query_id,
-            item_id=path.item_id,
-            grade=decision.grade,
-            query=query.text,
-            probabilities=decision.probabilities,
-            score=decision.score,
-            path=decision.path,
-            failed_dimensions=decision.failed_dimensions,
-            rule_ids=decision.rule_ids,
-            mode=MODE,
-            provenance=provenance,
-        )
-
-
-def failed_judgment(query: Query, item_id: str, error: str, provenance: Provenance | None = None) -> Judgment:
-    """A pair that could not be judged: no grade, and the reason."""
-    return Judgment(
-        query_id=query.query_id,
-        item_id=item_id,
-        grade=None,
-        query=query.text,
-        mode=MODE,
-        status="failed",
-        error=error,
-        provenance=provenance or Provenance(maker=f"judge:{MODE}"),
-    )
+    Raises:
+        InputError: no such judge, or an option that it does not have.
+        ConfigError: the rulebook is wrong.
+        ModelError, MissingExtraError: its model cannot be had.
+    """
+    mode, colon, rest = address.partition(":")
+    if mode not in MODES or (colon and not rest):
+        raise InputError(f"no judge {address!r}{nearest(mode, MODES)}; legal: {', '.join(MODES.values())}")
+    known = load_knowledge() if knowledge is None else knowledge
+    if options:
+        raise InputError(f"judge {mode} has no option {next(iter(options))!r}")
+    return RulesJudge(known, load_rulebook(Path(rest) if rest else rules), address)
 
 
 # -------------------------------------------------------------------------------------------------------- the command
@@ -161,9 +115,10 @@ def main(
     L4 satisfies the query, L3 is near, L2 breaks a demand, L1 is something else. Exit code 1 if any pair failed.
     """
     requests = read_requests(query, item or [], top, pairs)
-    judge = Judge(load_knowledge(), load_rulebook(rules))
+    knowledge = load_knowledge()
+    judge = open_judge(DEFAULT_JUDGE, knowledge, rules=rules)
     people, failed = for_people(json), 0
-    with closing(_Desk(judge, store, engine)) as desk:
+    with closing(judge), closing(_Desk(judge, knowledge, store, engine)) as desk:
         for batch in _batches(requests):
             judgments = desk.judge(batch)
             failed += sum(j.grade is None for j in judgments)
@@ -208,10 +163,10 @@ class _Desk:
     Where a store is named, or open because items come from it, queries that it holds are not read again.
     """
 
-    def __init__(self, judge: Judge, address: str | None, engine: str | None = None) -> None:
-        self._judge = judge
+    def __init__(self, judge: PairJudge, knowledge: Knowledge, address: str | None, engine: str | None = None) -> None:
+        self._judge, self._knowledge = judge, knowledge
         self._address = address
-        self._queries = _open_query_desk(judge.knowledge, engine)
+        self._queries = _open_query_desk(knowledge, engine)
         self._snapshot: Snapshot | None = None
         self._looked = False  # for stored queries in the store that is named
         self._understood: dict[str, Understanding] = {}
@@ -221,7 +176,7 @@ class _Desk:
         requests = [one for request in requests for one in self._nearest(request)]
         features = self._fetch([r.item_id for r in requests if r.item is None and not r.error])
         inline = [r.item for r in requests if r.item is not None]
-        given = {id(i): f for i, f in zip(inline, _read_items(inline, self._judge.knowledge), strict=True)}
+        given = {id(i): f for i, f in zip(inline, _read_items(inline, self._knowledge), strict=True)}
         self._understand([r.query for r in requests if not r.error])
         ready: list[tuple[Understanding, ItemFeatures]] = []
         done: list[Judgment | None] = []
@@ -230,7 +185,7 @@ class _Desk:
             known = features.get(request.item_id) if request.item is None else given.get(id(request.item))
             if request.error or known is None:
                 error = request.error or self._open().why_missing(request.item_id)
-                done.append(failed_judgment(query, request.item_id, error))
+                done.append(failed_judgment(query, request.item_id, error, mode=self._judge.mode))
             else:
                 done.append(None)
                 ready.append((self._as(query), known))

@@ -13,13 +13,14 @@ import pytest
 from jobs.evaluate_judge import evaluation_rows, evaluation_tables, main
 from jobs.judge_datasets import evaluate_set
 from jobs.judge_slices import slices_of
-from jobs.judge_systems import open_judge, prepare, run_judge
+from jobs.judge_systems import prepare, run_judge
 from jobs.report import _read_evaluation
 from lore_mm.console import command_app
 from lore_mm.datasets.relevance import RelevanceSet, open_relevance
 from lore_mm.errors import InputError
 from lore_mm.knowledge import load_knowledge
 from lore_mm.types import Grade
+from relevance.judge import open_judge
 from relevance.rules import DEFAULT_RULES, load_rulebook
 
 ITEMS = {

@@ -14,7 +14,6 @@ from jobs.spine import run_job
 from lore_mm.catalogue import read_pairs
 from lore_mm.console import command_app, run
 from lore_mm.errors import InputError, StoreError
-from lore_mm.knowledge import load_knowledge
 from lore_mm.models import open_embedder
 from lore_mm.rows import attributes_table, demands_table, judgment_from_row
 from lore_mm.types import AttributeValue, Demand, Grade, Judgment, MatchPath, Provenance, Query, Understanding
@@ -24,8 +23,10 @@ from stores.features import open_store
 class BrandJudge:
     """L4 where the item's brand is the query's, else L1; raises at the brand `poison`."""
 
+    name = mode = "rules"
+
     def __init__(self, sha="judge 1", poison=None):
-        self.knowledge, self.sha, self.poison, self.seen = load_knowledge(), sha, poison, []
+        self.sha, self.poison, self.seen = sha, poison, []
 
     def judge(self, pairs):
         self.seen += [(u.query.query_id, f.item.item_id) for u, f in pairs]

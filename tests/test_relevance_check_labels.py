@@ -7,8 +7,8 @@ import pytest
 
 from lore_mm.knowledge import Brand, Category, Knowledge
 from lore_mm.types import AttributeValue, Demand, Evidence, Item, ItemFeatures, Query, Understanding
+from relevance.by_rules import RulesJudge
 from relevance.check_labels import LabelRow, check_labels
-from relevance.judge import Judge
 
 WORLD = Knowledge(
     categories=[
@@ -18,7 +18,7 @@ WORLD = Knowledge(
     ],
     brands=[Brand(name="Nike"), Brand(name="Adidas")],
 )
-JUDGE = Judge(WORLD)
+JUDGE = RulesJudge(WORLD)
 
 
 def understood(query_id, *demands):

@@ -13,13 +13,13 @@ from extractors.queries import understand
 from lore_mm.knowledge import load_knowledge
 from lore_mm.schema import load_schemas
 from lore_mm.types import AttributeValue, Evidence, Item, ItemFeatures, Query
-from relevance.judge import Judge
+from relevance.by_rules import RulesJudge
 from relevance.paths import render
 from relevance.rules import load_rulebook
 
 BOOK = load_rulebook()
 KNOWLEDGE, SCHEMAS = load_knowledge(), load_schemas()
-JUDGE, GIVEN = Judge(KNOWLEDGE, BOOK), Given(KNOWLEDGE, SCHEMAS)
+JUDGE, GIVEN = RulesJudge(KNOWLEDGE, BOOK), Given(KNOWLEDGE, SCHEMAS)
 EXAMPLES = {rule_id: rule.example for rule_id, rule in BOOK.rules.items()}
 EXCEPTIONS = {f"exceptions.{name}": one.example for name, one in BOOK.exceptions.items()}
 

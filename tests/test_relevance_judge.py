@@ -28,8 +28,9 @@ from lore_mm.types import (
     Query,
     Understanding,
 )
-from relevance.judge import Judge, failed_judgment
+from relevance.by_rules import RulesJudge
 from relevance.paths import render, tree
+from relevance.protocol import failed_judgment
 from relevance.rules import load_rulebook
 from stores.features import open_store
 
@@ -37,7 +38,7 @@ WORLD = Knowledge(
     categories=[Category(id="shoe", name="shoe", department="footwear"), Category(id="sofa", name="sofa")],
     colors=[Color(name="black", family="black", hex="#000000"), Color(name="white", family="white", hex="#ffffff")],
 )
-JUDGE = Judge(WORLD)
+JUDGE = RulesJudge(WORLD)
 SHOE = Demand("category", "shoes", "shoe", role="head")
 BLACK = Demand("color", "black", "black")
 
@@ -134,8 +135,8 @@ def test_the_sha_of_a_judge_follows_its_rules_and_knowledge(tmp_path):
     other.write_text(
         DEFAULT_RULES.read_text(encoding="utf-8").replace("spread = 0.5 ", "spread = 0.4 "), encoding="utf-8"
     )
-    shas = {JUDGE.sha, Judge(WORLD, load_rulebook(other)).sha, Judge(Knowledge()).sha}
-    assert len(shas) == 3 and Judge(WORLD).sha == JUDGE.sha
+    shas = {JUDGE.sha, RulesJudge(WORLD, load_rulebook(other)).sha, RulesJudge(Knowledge()).sha}
+    assert len(shas) == 3 and RulesJudge(WORLD).sha == JUDGE.sha
 
 
 # ---------------------------------------------------------------------------------------------------------------- paths

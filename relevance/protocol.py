@@ -1,0 +1,68 @@
+"""What a judge is to the rest of the house: pairs in, as many judgments out, in the same order.
+
+Nothing raises for the sake of a pair: what cannot be judged is a judgment without a grade and with the reason. A dead
+model raises. A judge gets demands and features, never a store; a judge that looks at pictures is given who reads them.
+This module knows no judge; `relevance.judge.open_judge` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from PIL.Image import Image
+
+from lore_mm.types import Item, ItemFeatures, Judgment, Provenance, Query, Understanding
+
+__all__ = ["NOTHING_TO_JUDGE", "Pair", "PairJudge", "Pictures", "failed_judgment", "refused"]
+
+Pair = tuple[Understanding, ItemFeatures]
+# The pictures of an item, decoded, in its order; empty where it has none. Raises PictureError for one it cannot read.
+Pictures = Callable[[Item], Sequence[Image]]
+
+NOTHING_TO_JUDGE = "nothing to judge: the query names no demand known or unknown"
+
+
+@runtime_checkable
+class PairJudge(Protocol):
+    """Judges pairs of a query that was understood and an item with its features."""
+
+    name: str  # the address it was opened by: rules, student, direct:hf:lore-vlm-tiny …
+    mode: str  # the first word of its address; a store keeps one judgment a pair and mode
+    sha: str  # identifies whatever its judgments depend on: tables, rulebook, weights, prompt, settings
+    versions: Mapping[str, str]  # name → sha of each part of that: knowledge, rulebook, model …
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Judgment]:
+        """One judgment a pair, in the same order.
+
+        Raises:
+            ModelError: the model behind it is dead and did not come back.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what is held; calling it twice is harmless."""
+        ...
+
+
+def failed_judgment(
+    query: Query, item_id: str, error: str, provenance: Provenance | None = None, mode: str = "rules"
+) -> Judgment:
+    """A pair that could not be judged: no grade, and the reason."""
+    return Judgment(
+        query_id=query.query_id,
+        item_id=item_id,
+        grade=None,
+        query=query.text,
+        mode=mode,
+        status="failed",
+        error=error,
+        provenance=provenance or Provenance(maker=f"judge:{mode}"),
+    )
+
+
+def refused(understanding: Understanding) -> str | None:
+    """Why no item can be judged against a query, if so: it was not understood, or demands nothing."""
+    if understanding.status != "ok":
+        return f"the query was not understood: {understanding.error}"
+    return None if understanding.demands else NOTHING_TO_JUDGE
