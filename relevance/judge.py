@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ import typer
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
 from lore_mm.errors import InputError, StoreError, nearest
 from lore_mm.knowledge import Knowledge, load_knowledge
+from lore_mm.models import DEFAULT_CHAT
 from lore_mm.rows import judgment_to_row
 from lore_mm.schema import load_schemas
 from lore_mm.types import Grade, Item, ItemFeatures, Judgment, Query, Understanding
@@ -34,8 +36,17 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_JUDGE", "MODES", "main", "open_judge"]
 
 DEFAULT_JUDGE = "rules"
-# mode → its addresses as they are told
-MODES: Mapping[str, str] = MappingProxyType({"rules": "rules, rules:RULEBOOK.toml"})
+# mode → its addresses as they are told; CHAT is an address of `lore_mm.models.open_chat`
+MODES: Mapping[str, str] = MappingProxyType(
+    {
+        "rules": "rules, rules:RULEBOOK.toml",
+        "student": "student, student:FOLDER",
+        "direct": "direct:CHAT",
+        "direct-vision": "direct-vision:CHAT",
+        "reason": "reason:CHAT",
+        "reason-vision": "reason-vision:CHAT",
+    }
+)
 _BATCH = 512  # requests judged at once
 _MOST_QUERIES = 100_000  # understandings kept at once
 
@@ -62,9 +73,23 @@ def open_judge(
     if mode not in MODES or (colon and not rest):
         raise InputError(f"no judge {address!r}{nearest(mode, MODES)}; legal: {', '.join(MODES.values())}")
     known = load_knowledge() if knowledge is None else knowledge
-    if options:
-        raise InputError(f"judge {mode} has no option {next(iter(options))!r}")
-    return RulesJudge(known, load_rulebook(Path(rest) if rest else rules), address)
+    if mode == "rules":
+        if options:
+            raise InputError(f"judge rules has no option {next(iter(options))!r}")
+        if rest and rules is not None:
+            raise InputError(f"two rulebooks: {rest} in the judge's address and {rules} beside it; name one")
+        return RulesJudge(known, load_rulebook(Path(rest) if rest else rules), address)
+    kind, _, eyes = mode.partition("-")
+    if kind != "student" and not rest:
+        raise InputError(f"judge {mode} needs a model: {MODES[mode]}, such as {mode}:{DEFAULT_CHAT}")
+    module, rulebook = import_module(f"relevance.by_{kind}"), load_rulebook(rules)
+    judge: PairJudge
+    if kind == "student":
+        judge = module.open_student(address, Path(rest) if rest else None, known, rulebook, **options)
+        return judge
+    opened = module.open_direct if kind == "direct" else module.open_reason
+    judge = opened(address, rest, known, rulebook, vision=bool(eyes), pictures=pictures if eyes else None, **options)
+    return judge
 
 
 # -------------------------------------------------------------------------------------------------------- the command
