@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from extractors.context import Phrase, as_reading, read_phrase, without_overlap
 from extractors.lawful import lawful
 from extractors.protocol import Extraction, ExtractorInput
 from extractors.seller import Reader
@@ -18,6 +17,7 @@ from extractors.sources import LONGEST_TEXT, LONGEST_TITLE, Source, fields_of, f
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import scanner_for
+from lore_mm.phrases import Phrase, as_reading, read_phrase, without_overlap
 from lore_mm.schema import Schemas
 from lore_mm.types import AttributeValue, Evidence, Item
 from lore_mm.values import find_quantities

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from extractors.context import Phrase, as_reading
 from extractors.lawful import lawful
 from extractors.prose import kin
 from extractors.protocol import PackLine
@@ -19,6 +18,7 @@ from extractors.seller import Reader
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, scanner_for
+from lore_mm.phrases import Phrase, as_reading
 from lore_mm.schema import Schemas
 from lore_mm.types import AttributeValue, Evidence, Item
 from lore_mm.values import find_quantities

@@ -12,12 +12,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from extractors.context import Phrase, as_reading, without_overlap
 from extractors.prose import kin, measured_here, said_of_item
 from extractors.sources import LONGEST_TITLE, Source
 from lore_mm.knowledge import Knowledge
 from lore_mm.liquids import is_liquid, read_fluid
 from lore_mm.mentions import Mention, scanner_for
+from lore_mm.phrases import Phrase, as_reading, without_overlap
 from lore_mm.schema import AttributeSchema, Schemas, load_dimensions
 from lore_mm.types import AttributeValue, Evidence, Item
 from lore_mm.values import Quantity, find_quantities, format_number, letter_size

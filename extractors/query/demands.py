@@ -10,18 +10,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from extractors.context import Phrase
 from extractors.query.measures import bounded
 from extractors.query.offers import Offer
+from lore_mm.entries import entry_id
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention
+from lore_mm.phrases import Phrase
 from lore_mm.types import Demand, Operator
 from lore_mm.values import Price, Quantity, format_number
 
 __all__ = [
     "Share",
     "age_group",
-    "entry",
     "from_mention",
     "from_need",
     "from_offer",
@@ -52,15 +52,6 @@ _UNITS = {"age": "years", "count": "pieces"}
 def is_soft(dimension: str, canonical: str | None) -> bool:
     """True for what is wished rather than required, and for words that no table knows."""
     return canonical is None or (dimension, canonical) in _SOFT
-
-
-_TABLES = {"category": "categories", "brand": "brands", "model": "series", "color": "colors", "material": "materials"}
-
-
-def entry(dimension: str, canonical: str) -> str:
-    """The table entry of a canonical value: `brands/Nike`, `terms/style_detail.lace-up`."""
-    table = _TABLES.get(dimension)
-    return f"terms/{dimension}.{canonical}" if table is None else f"{table}/{canonical}"
 
 
 class Share(NamedTuple):
@@ -129,7 +120,7 @@ def from_mention(m: Mention) -> Demand:
         end=m.end,
         confidence=m.confidence,
         why=None if m.correction is None else f"{m.text!r} read as {m.correction!r}",
-        knowledge=() if m.correction is None else (entry(m.dimension, m.canonical),),
+        knowledge=() if m.correction is None else (entry_id(m.dimension, m.canonical),),
     )
 
 
@@ -153,7 +144,7 @@ def from_need(m: Mention, knowledge: Knowledge, with_category: bool) -> Iterator
             latent=not said,
             why=need.why,
             alternatives=d.alternatives,
-            knowledge=(f"needs/{need.id}", entry(d.dimension, d.value)),
+            knowledge=(f"needs/{need.id}", entry_id(d.dimension, d.value)),
         )
 
 

@@ -23,8 +23,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from extractors.context import Phrase
 from lore_mm.knowledge import Knowledge
+from lore_mm.phrases import Phrase
 from lore_mm.text import one_of
 from lore_mm.types import Demand
 

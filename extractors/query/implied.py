@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from extractors.context import Phrase
-from extractors.query.demands import entry
+from lore_mm.entries import entry_id
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Scanner
+from lore_mm.phrases import Phrase
 from lore_mm.types import Demand
 
 __all__ = ["a_kind", "excluded_kinds", "with_implied"]
@@ -59,7 +59,7 @@ def with_implied(demands: list[Demand], phrase: Phrase, knowledge: Knowledge) ->
 
 
 def _implied(d: Demand, dimension: str, value: str, canonical: str, series: str, why: str) -> Demand:
-    used = (f"series/{series}", entry(dimension, canonical))
+    used = (f"series/{series}", entry_id(dimension, canonical))
     return Demand(dimension, value, canonical, confidence=0.9 * d.confidence, latent=True, why=why, knowledge=used)
 
 
@@ -76,7 +76,7 @@ def excluded_kinds(demands: Sequence[Demand], scanner: Scanner, knowledge: Knowl
             kind = kinds[0].canonical
             if knowledge.is_a(kind, head.canonical):
                 why = f"{a_kind(kind, knowledge)} is a kind of its own"
-                used = (entry("category", kind),)
+                used = (entry_id("category", kind),)
                 yield replace(d, dimension="category", canonical=kind, latent=True, why=why, knowledge=used)
 
 

@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from extractors.context import read_phrase, without_overlap
 from extractors.query.demands import from_offer, from_price, from_quantities
 from extractors.query.engine import guarded
 from extractors.query.exclusions import exclusion_cues, with_exclusions
@@ -27,6 +26,7 @@ from extractors.query.unknown import HEAD_ORDER, unknown_words
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, Scanner, scanner_for
+from lore_mm.phrases import read_phrase, without_overlap
 from lore_mm.text import tokens
 from lore_mm.types import Demand, Query, Understanding
 from lore_mm.values import Price, Quantity, find_prices, find_quantities

@@ -1,6 +1,6 @@
 """Demands of the words that the tables know: the thing, its qualities, its maker and model, and what it is for.
 
-Which reading holds, and which word is the head, is settled before (`extractors.context`).
+Which reading holds, and which word is the head, is settled before (`lore_mm.phrases`).
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from extractors.context import Phrase
-from extractors.query.demands import entry, from_mention, from_need, share_of, with_share
+from extractors.query.demands import from_mention, from_need, share_of, with_share
 from extractors.query.implied import a_kind
+from lore_mm.entries import entry_id
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, scanner_for
+from lore_mm.phrases import Phrase
 from lore_mm.text import fold, tokens
 from lore_mm.types import Demand
 from lore_mm.values import Quantity
@@ -54,7 +55,7 @@ def _head(m: Mention, phrase: Phrase, as_well: tuple[str, ...], knowledge: Knowl
         why = f"a {m.text} for {a_kind(phrase.host, knowledge)}"
     return Demand(
         m.dimension, m.text, phrase.category, role="head", start=m.start, end=m.end, confidence=m.confidence, why=why,
-        alternatives=as_well, knowledge=() if m.correction is None else (entry(m.dimension, m.canonical),),
+        alternatives=as_well, knowledge=() if m.correction is None else (entry_id(m.dimension, m.canonical),),
     )  # fmt: skip
 
 

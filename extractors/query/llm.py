@@ -21,8 +21,9 @@ from extractors.query.knowledge import KnowledgeEngine
 from extractors.query.links import linker_for
 from extractors.query.llm_read import read_reply
 from extractors.query.llm_schema import reply_schema
-from extractors.query.retrieve import MOST, Entry, retrieve, top_of_the_tree
+from extractors.query.retrieve import MOST, retrieve, top_of_the_tree
 from extractors.vlm_read import ReplyError
+from lore_mm.entries import Entry
 from lore_mm.errors import ConfigError
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from extractors.context import Phrase
 from extractors.query.demands import from_offer, from_price, from_quantities
 from extractors.query.offers import find_offers
 from lore_mm.knowledge import Knowledge
+from lore_mm.phrases import Phrase
 from lore_mm.types import Demand, Operator
 from lore_mm.values import find_prices, find_quantities, format_number
 

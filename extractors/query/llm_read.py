@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any
 
-from extractors.context import Phrase
 from extractors.query.demands import is_soft
 from extractors.query.engine import readable
 from extractors.query.implied import excluded_kinds, with_implied
@@ -32,6 +31,7 @@ from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import scanner_for
 from lore_mm.models.chat import ChatReply
 from lore_mm.models.json_reply import fault
+from lore_mm.phrases import Phrase
 from lore_mm.prompts import clean
 from lore_mm.text import fold, tokens
 from lore_mm.types import Demand, OtherReading, Query, Referent, Understanding

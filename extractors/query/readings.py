@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from extractors.context import Phrase
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, Reading
+from lore_mm.phrases import Phrase
 from lore_mm.text import fold, singular
 from lore_mm.types import Demand, OtherReading, Referent
 

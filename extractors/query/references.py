@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from extractors.query.demands import entry
 from extractors.query.unknown import EMPTY
+from lore_mm.entries import entry_id
 from lore_mm.knowledge import Knowledge
 from lore_mm.text import one_of, tokens
 from lore_mm.types import Demand
@@ -94,6 +94,6 @@ def in_place_of(demands: Sequence[Demand], references: frozenset[int], knowledge
             latent=True,
             why=f"{d.canonical} is named to compare with: {name}",
             alternatives=kinds[1:],
-            knowledge=(entry(d.dimension, d.canonical), entry("category", kinds[0])),
+            knowledge=(entry_id(d.dimension, d.canonical), entry_id("category", kinds[0])),
         )
         return

@@ -10,32 +10,20 @@ It knows the tables and the scanner, and no prompt. Every line is the tables' ow
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
-from extractors.query.demands import entry
 from extractors.query.needs import need_by_words
+from lore_mm.entries import Entry, below, entry_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, Reading, scanner_for
-from lore_mm.prompts import clean
 from lore_mm.spelling import common_words
 from lore_mm.text import singular, tokens
 
-__all__ = ["MOST", "Entry", "entry_of", "retrieve", "top_of_the_tree"]
+__all__ = ["MOST", "retrieve", "top_of_the_tree"]
 
 MOST = 12  # entries shown with a query
-_LINE = 160  # characters of an entry
-_FEW = 4  # names listed of each relation
 _SHARING = 3  # entries that share an unknown word
 _SHORTEST = 4  # letters of an unknown word that is looked up
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of the tables: `id` as `Demand.knowledge` cites it (series/iPhone 13), and the line a model reads."""
-
-    id: str
-    line: str
 
 
 def retrieve(text: str, knowledge: Knowledge, most: int = MOST) -> tuple[Entry, ...]:
@@ -54,54 +42,6 @@ def retrieve(text: str, knowledge: Knowledge, most: int = MOST) -> tuple[Entry, 
 def top_of_the_tree(text: str, knowledge: Knowledge) -> tuple[str, ...]:
     """The roots of the category tree that have kinds below them, where a word of the text is in no table; else none."""
     return _roots(knowledge) if any(True for _ in _unknown(text, scanner_for(knowledge).find(text))) else ()
-
-
-def entry_of(reading: Reading, knowledge: Knowledge) -> Entry:
-    """The entry that a reading names, with its line."""
-    name = f"needs/{reading.canonical}" if reading.table == "need" else entry(reading.dimension, reading.canonical)
-    about = "; ".join(part for part in _about(reading, knowledge) if part)
-    return Entry(name, clean(f"{name}: {about}", _LINE))
-
-
-def _about(reading: Reading, knowledge: Knowledge) -> Iterator[str]:
-    key = reading.canonical
-    if reading.table == "need":
-        need = knowledge.needs[key]
-        yield need.why
-        yield "asks for " + _few(f"{d.dimension} {d.value}" for d in need.demands)
-    elif reading.table == "series":
-        series = knowledge.series[key]
-        yield f"by {series.brand}" if series.brand else ""
-        yield f"a {series.category}" if series.category else ""
-        yield f"a variant of {series.base}" if series.base else ""
-    elif reading.table == "brand":
-        brand = knowledge.brands[key]
-        yield f"a brand of {brand.parent}" if brand.parent else "a brand"
-        yield f"makes {_few(brand.makes)}" if brand.makes else ""
-    elif reading.table == "category":
-        category = knowledge.categories[key]
-        yield category.name
-        yield f"a kind of {category.parent}" if category.parent else ""
-        yield "a class of many things" if category.generic else ""
-        yield f"near {_few(category.similar)}" if category.similar else ""
-        yield f"for {_few(category.accessory_of)}" if category.accessory_of else ""
-        below = _below(knowledge).get(key, ())
-        yield f"kinds: {_few(below)}" if below else ""
-    elif reading.table == "color":
-        yield f"a colour of the family {knowledge.colors[key].family}"
-    elif reading.table == "material":
-        material = knowledge.materials[key]
-        yield f"a material, a kind of {_few(material.umbrella)}" if material.umbrella else "a material"
-    else:
-        term = knowledge.terms[reading.dimension, key]
-        yield f"a value of {reading.dimension}"
-        yield f"also {_few(term.terms)}" if term.terms else ""
-        yield f"covers {_few(term.covers)}" if term.covers else ""
-
-
-def _few(names: Iterable[str]) -> str:
-    listed = list(names)
-    return ", ".join(listed[:_FEW]) + (", …" if len(listed) > _FEW else "")
 
 
 def _beside(reading: Reading, knowledge: Knowledge) -> Iterator[Reading]:
@@ -155,16 +95,6 @@ def _sharing(knowledge: Knowledge) -> dict[str, tuple[Reading, ...]]:
 
 
 @lru_cache(maxsize=4)
-def _below(knowledge: Knowledge) -> dict[str, tuple[str, ...]]:
-    """Category → the kinds right below it."""
-    below: dict[str, list[str]] = {}
-    for c in knowledge.categories.values():
-        if c.parent:
-            below.setdefault(c.parent, []).append(c.id)
-    return {parent: tuple(kinds) for parent, kinds in below.items()}
-
-
-@lru_cache(maxsize=4)
 def _roots(knowledge: Knowledge) -> tuple[str, ...]:
-    below = _below(knowledge)
-    return tuple(c.id for c in knowledge.categories.values() if c.parent is None and c.id in below)
+    kinds = below(knowledge)
+    return tuple(c.id for c in knowledge.categories.values() if c.parent is None and c.id in kinds)

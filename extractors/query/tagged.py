@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from extractors.query.demands import entry, is_soft
+from extractors.query.demands import is_soft
 from extractors.query.unknown import HEAD_ORDER
 from lore_mm.datasets.queryner_types import EntityType, entity_types
+from lore_mm.entries import entry_id
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Scanner, scanner_for
 from lore_mm.models.query_tagger import Tag
@@ -123,7 +124,7 @@ class _Merge:
         for r in self.readings:
             if (r.start, r.end) == (d.start, d.end) and r.dimension in wanted:
                 why = f"{d.value!r} is tagged {span.type.name.replace('_', ' ')}"
-                used = (entry(r.dimension, r.canonical),) if r.canonical else ()
+                used = (entry_id(r.dimension, r.canonical),) if r.canonical else ()
                 chosen = Demand(
                     r.dimension, d.value, r.canonical, start=d.start, end=d.end,
                     confidence=span.tag.confidence, why=why, knowledge=used,
@@ -182,7 +183,7 @@ class _Merge:
             end=end,
             confidence=sure,
             why=None if canonical else f"no table knows these words; tagged {span.type.name.replace('_', ' ')}",
-            knowledge=(entry(dimension, canonical),) if canonical else (),
+            knowledge=(entry_id(dimension, canonical),) if canonical else (),
         )
 
     def _linked(self, value: str, dimensions: Sequence[str]) -> tuple[str, str | None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from extractors.context import Phrase
 from extractors.query.engine import guarded, readable
 from extractors.query.hard_types import hard_type
 from extractors.query.implied import with_implied
@@ -20,6 +19,7 @@ from extractors.query.typed import corrected
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.models.query_tagger import QueryTagger, Tag
+from lore_mm.phrases import Phrase
 from lore_mm.types import Demand, Query, Understanding
 
 __all__ = ["TaggerEngine"]

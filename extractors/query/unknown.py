@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from extractors.context import Phrase
 from lore_mm.knowledge import Knowledge
+from lore_mm.phrases import Phrase
 from lore_mm.text import Token
 from lore_mm.types import Demand
 
