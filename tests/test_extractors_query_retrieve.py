@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extractors.query.retrieve import MOST, entry_of, retrieve, top_of_the_tree
+from extractors.query.retrieve import MOST, retrieve, top_of_the_tree
+from lore_mm.entries import entry_of, reading_of
 from lore_mm.knowledge import load_knowledge
 from lore_mm.mentions import Reading
 
@@ -79,6 +80,7 @@ def test_every_entry_of_the_tables_has_a_short_line():
         assert re.match(r"(needs|series|brands|categories|colors|materials)/.|terms/[a-z_]+\..", entry.id)
         assert entry.line.startswith(f"{entry.id}: ".split("&")[0]) and len(entry.line) <= 160
         assert len(entry.id) <= 60  # what a reply may cite
+    assert [reading_of(entry.id, KNOWLEDGE) for entry in entries] == readings
 
 
 @settings(max_examples=60, deadline=None)
