@@ -13,7 +13,7 @@ from lore_mm.types import ItemFeatures, Judgment, MatchPath, Provenance, Query, 
 from relevance.construct import Step
 from relevance.evidence import ItemView
 from relevance.follow import Follower
-from relevance.protocol import Pair, failed_judgment, refused
+from relevance.protocol import Pair, failed_judgment, refused, sha_with_rulebook
 from relevance.rules import Rulebook, decide, load_rulebook
 
 __all__ = ["RulesJudge"]
@@ -31,7 +31,7 @@ class RulesJudge:
         self.knowledge = knowledge
         self.rulebook = rulebook or load_rulebook()
         self.follower = Follower(knowledge)
-        self.sha = sha_of([knowledge.sha, self.follower.schemas.sha, self.rulebook.sha])
+        self.sha = sha_with_rulebook(sha_of([knowledge.sha, self.follower.schemas.sha]), self.rulebook.sha)
         self.versions: Mapping[str, str] = {
             "knowledge": knowledge.sha,
             "schemas": self.follower.schemas.sha,

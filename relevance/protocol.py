@@ -14,7 +14,7 @@ from PIL.Image import Image
 
 from lore_mm.types import Item, ItemFeatures, Judgment, Provenance, Query, Understanding
 
-__all__ = ["NOTHING_TO_JUDGE", "Pair", "PairJudge", "Pictures", "failed_judgment", "refused"]
+__all__ = ["NOTHING_TO_JUDGE", "Pair", "PairJudge", "Pictures", "failed_judgment", "refused", "sha_with_rulebook"]
 
 Pair = tuple[Understanding, ItemFeatures]
 # The pictures of an item, decoded, in its order; empty where it has none. Raises PictureError for one it cannot read.
@@ -43,6 +43,16 @@ class PairJudge(Protocol):
     def close(self) -> None:
         """Free what is held; calling it twice is harmless."""
         ...
+
+
+def sha_with_rulebook(made_with: str, rulebook_sha: str) -> str:
+    """The sha of a judge whose grade is the rulebook's: half of what its paths are made with, half of the rulebook.
+
+    `made_with` is the sha of all that the path depends on, or an earlier result of this function: so stored judgments
+    that are graded by another rulebook get the very sha of the judge that has it, and are not judged again for that.
+    A half is 128 bits, far beyond any collision.
+    """
+    return made_with[:32] + rulebook_sha[:32]
 
 
 def failed_judgment(

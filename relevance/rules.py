@@ -183,6 +183,12 @@ class Rulebook:
                 return rule_id, rule
         raise ValueError(f"no rule for relation {leg.relation!r} in dimension {leg.demand.dimension!r}")
 
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The deviations, ascending, that some rule begins or ends beyond: between two of them size changes nothing."""
+        limits = {limit for rule in self.rules.values() for limit in (rule.up_to, rule.beyond) if limit is not None}
+        return tuple(limit + _EPSILON for limit in sorted(limits))
+
     def at_least(self, level: Grade, confidence: float) -> tuple[float, float, float]:
         """P(level ≥ L2), P(≥ L3), P(≥ L4) of one leg that was found at `level` with this confidence."""
         tail = self._tails[level]
