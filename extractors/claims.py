@@ -92,15 +92,9 @@ def _kind(source: str) -> str:
 def rank(value: AttributeValue) -> int:
     """The place of a value's best source in its dimension's evidence order; unnamed sources come last."""
     dimension = load_dimensions().get(value.dimension)
-    order = dimension.evidence if dimension else ()
-    return min((_place(_kind(e.source), order) for e in value.evidence), default=len(order))
-
-
-def _place(kind: str, order: Sequence[str]) -> int:
-    """`given.<key>` matches its own entry, else the entry `given`."""
-    kind = fold(kind).replace("colour", "color").replace(" ", "_")
-    places = [i for i, entry in enumerate(order) if entry in (kind, kind.split(".")[0])]
-    return min(places, default=len(order))
+    if dimension is None:
+        return 0
+    return min((dimension.rank(e.source) for e in value.evidence), default=len(dimension.evidence))
 
 
 def verdict(winner: Claim, losers: Sequence[Claim] = ()) -> AttributeValue:

@@ -68,6 +68,15 @@ class Dimension(BaseModel):
     ask: str
     evidence: tuple[str, ...]
 
+    def rank(self, source: str) -> int:
+        """The place of a source (title, text, given.<key>, image:<i>) in the order; 0 is believed most.
+
+        `given.<key>` has its own entry's place, else that of `given`; what is not named comes last.
+        """
+        kind = fold(source.split(":")[0]).replace("colour", "color").replace(" ", "_")
+        places = [i for i, entry in enumerate(self.evidence) if entry in (kind, kind.split(".")[0])]
+        return min(places, default=len(self.evidence))
+
 
 @dataclass(frozen=True)
 class AttributeSchema:

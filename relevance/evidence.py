@@ -40,6 +40,7 @@ class Found:
     confidence: float = 1.0
     negated: bool = False
     number_high: float | None = None
+    against: tuple[Evidence, ...] = ()  # what sources that are believed less say instead, each with its `value`
 
     @property
     def quote(self) -> str:
@@ -69,6 +70,7 @@ class ItemView:
         self._stated: dict[str, tuple[Found, ...]] = {}
         self._mentioned: dict[str, tuple[Found, ...]] = {}
         self.peculiar: tuple[Leg, ...] | None = None  # what follows from the item alone, whoever asks
+        self.believed: dict[str, tuple[Found, ...]] = {}  # dimension → what is left where sources disagree
 
     def stated(self, dimension: str) -> tuple[Found, ...]:
         """What was extracted on a dimension, most confident first."""
@@ -151,14 +153,18 @@ class ItemView:
 
 
 def _from_attribute(attribute: AttributeValue) -> Found:
+    """What an attribute says; in a conflict, the evidence for another value is what stands against it."""
+    mine = tuple(e for e in attribute.evidence if e.value in (None, attribute.value)) or attribute.evidence
+    other = attribute.evidence if attribute.status == "conflict" else ()
     return Found(
         value=attribute.value or "",
         attribute=attribute.name,
         number=attribute.number,
         unit=attribute.unit,
         share=attribute.share,
-        evidence=tuple(e for e in attribute.evidence if e.value in (None, attribute.value)) or attribute.evidence,
+        evidence=mine,
         confidence=attribute.confidence,
+        against=tuple(e for e in other if e not in mine),
     )
 
 

@@ -40,11 +40,13 @@ class Finding:
     confidence: float = 1.0
     deviation: float | None = None
     attribute: str | None = None
+    against: tuple[Evidence, ...] = ()  # what other sources say instead
 
     @staticmethod
     def of(relation: str, found: Found, reason: str, deviation: float | None = None) -> Finding:
         """A finding that rests on one thing the item says."""
-        return Finding(relation, reason, (found.value,), found.evidence, found.confidence, deviation, found.attribute)
+        value, against = (found.value,), found.against
+        return Finding(relation, reason, value, found.evidence, found.confidence, deviation, found.attribute, against)
 
 
 def best(findings: Iterable[Finding]) -> Finding | None:
