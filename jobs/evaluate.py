@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from jobs import evaluate_attributes, evaluate_judge, evaluate_queries
+from jobs import evaluate_attacks, evaluate_attributes, evaluate_judge, evaluate_queries
 from lore_mm.console import run
 from lore_mm.errors import InputError, nearest
 
@@ -36,6 +36,7 @@ app = typer.Typer(
 app.command("judge")(evaluate_judge.main)
 app.command("attributes")(evaluate_attributes.main)
 app.command("queries")(evaluate_queries.main)
+app.command("attacks")(evaluate_attacks.main)
 
 
 @app.callback()
@@ -47,6 +48,8 @@ def evaluate() -> None:
     Example: lore evaluate attributes --dataset labelled.jsonl --extractors given,zero_shot
 
     Example: lore evaluate queries --dataset queryner:data/queryner --engine tagger --engine knowledge
+
+    Example: lore evaluate attacks --judge rules
 
     With --json, and in a pipe, each prints one object: n, metrics (name → value, low, high), and what it compares with.
     """

@@ -27,6 +27,7 @@ __all__ = [
     "plain",
     "ratio",
     "rounded",
+    "wilson",
 ]
 
 BINS = 15  # of the calibration error
@@ -96,6 +97,16 @@ def interval(values: Floats, tail: float) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def wilson(hits: int, n: int) -> Estimate:
+    """A share of independent trials with its 95 % interval (Wilson, Probable inference, 1927); NaN where n is 0."""
+    if n < 1:
+        return Estimate(float("nan"), float("nan"), float("nan"))
+    z, share = 1.959964, hits / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * ((share * (1 - share) + z * z / (4 * n)) / n) ** 0.5
+    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def ratio(part: ArrayLike, whole: ArrayLike) -> Floats:
