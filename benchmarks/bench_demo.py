@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from jobs.evaluate_judge import evaluate_judge, evaluation_rows
+from jobs.evaluate_judge import evaluate_store, evaluation_rows
 from stores.features import open_store
 
 PACKAGES = "lore_mm, extractors, stores, relevance, jobs"
@@ -41,7 +41,7 @@ def main() -> None:
         print(f"lore demo: {first:.1f} s in a new store, {again:.1f} s again; {os.cpu_count()} cores (target: 60 s)")
         for split in ("test", "dev"):
             print(f"\nsplit {split}:")
-            rows = evaluation_rows(evaluate_judge(open_store(f"{folder}/store"), split=split))
+            rows = evaluation_rows(evaluate_store(open_store(f"{folder}/store"), split=split))
             _markdown(rows)
 
 

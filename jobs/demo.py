@@ -46,7 +46,7 @@ def _step(title: str) -> Iterator[None]:
 def run_demo(store: str, output: Path, folder: Path, embedder: str) -> None:
     """Run the whole path into `store` and write the report to `output`."""
     from jobs.embed_items import embed_items
-    from jobs.evaluate_judge import evaluate_judge, evaluation_rows, evaluation_tables
+    from jobs.evaluate_judge import evaluate_store, evaluation_rows, evaluation_tables
     from jobs.extract_items import extract_items
     from jobs.ingest import ingest_items, ingest_labels, ingest_queries
     from jobs.judge_pairs import judge_pairs
@@ -72,9 +72,9 @@ def run_demo(store: str, output: Path, folder: Path, embedder: str) -> None:
         judge_pairs(opened, labels=True)
         judge_pairs(opened, top=TOP, embedder=model)
     with _step("measure against the labels of split test"):
-        result = evaluate_judge(opened, split="test")
+        result = evaluate_store(opened, split="test")
         print_table(evaluation_tables(result)[0])
-        say("   by kind of query, and the confusion: lore evaluate judge --split test")
+        say("   by slice, and the confusion: lore evaluate judge --split test")
     with _step("write the report"):
         write_report(opened, output, evaluation=evaluation_rows(result))
 

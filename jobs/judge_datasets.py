@@ -1,21 +1,33 @@
-"""Judges and baselines measured on a public set of graded pairs: `lore evaluate judge --dataset`.
+"""Judges and baselines measured on graded pairs, of a public set or of a store: what `lore evaluate judge` prints.
 
-Items are read in this process and no store is touched. Missing judgments are counted with their reasons and never
-scored; systems are compared on the pairs that both graded. The command is in `jobs.evaluate_judge`, the metrics in
-`relevance.scoring`, the label scales in lore_mm/datasets/relevance.toml.
+Missing judgments are counted with their reasons and never scored; systems are compared on the pairs that both graded.
+The command is in `jobs.evaluate_judge`, where pairs come from in `jobs.judge_material`, the metrics in
+`relevance.scoring`, the label scales in lore_mm/datasets/relevance.toml. No mode of judging is known here by name.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from extractors.queries import DEFAULT_ENGINE
+from jobs.judge_material import Material, read_set
 from jobs.judge_slices import LEAST_QUERIES, slices_of
-from jobs.judge_systems import FOLDS, Material, SystemRun, bm25, embedding, one_class, prepare, run_judge
+from jobs.judge_systems import (
+    FOLDS,
+    SystemRun,
+    bm25,
+    embedding,
+    one_class,
+    open_judges,
+    run_judge,
+    stored_similarity,
+)
 from lore_mm import __version__
 from lore_mm.bootstrap import plain, rounded
 from lore_mm.datasets.relevance import RelevanceSet
@@ -23,11 +35,11 @@ from lore_mm.errors import InputError, MissingExtraError, ModelError
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.models import DEFAULT_EMBEDDER
 from lore_mm.types import Grade
-from relevance.judge import open_judge
+from relevance.baselines import majority
 from relevance.ranking import good_rate
 from relevance.scoring import Scored, evaluate, paired_difference
 
-__all__ = ["RESAMPLES", "evaluate_set"]
+__all__ = ["RESAMPLES", "Evaluation", "evaluate_set"]
 
 RESAMPLES = 1000
 _GOOD_RATE = (
@@ -36,21 +48,32 @@ _GOOD_RATE = (
 )
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured: `result` is what `--json` prints, `judges` and `baselines` are the answers behind it."""
+
+    data: RelevanceSet
+    material: Material
+    judges: Sequence[SystemRun]
+    baselines: Sequence[SystemRun]
+    result: dict[str, Any]
+
+
 def evaluate_set(
     data: RelevanceSet,
     judges: Sequence[str] = ("rules",),
     *,
+    material: Material | None = None,
     knowledge: Knowledge | None = None,
     engine: str = DEFAULT_ENGINE,
-    embedder: str | None = DEFAULT_EMBEDDER,
+    embedders: Sequence[str] = (DEFAULT_EMBEDDER,),
     split: str | None = None,
     resamples: int = RESAMPLES,
-) -> dict[str, Any]:
-    """Measure judges and baselines on a set, as `--json` prints it.
+    **opening: Any,
+) -> Evaluation:
+    """Measure judges, by their addresses, and baselines on graded pairs.
 
-    n, missing, metrics, confusion (rows: true L1–L4), levels and errors are of the first judge; `systems` has every
-    judge and baseline, each but the first with its difference (the first judge minus it), `baselines` those of them
-    that are no judges; slices, people (agreement between single raters, where the set has them), labels, notes, card.
+    `material` is what `read_set` makes of the pairs unless given; `opening` goes to `open_judges`.
 
     Raises:
         LoreError: a judge or engine is unknown, or cannot be had.
@@ -58,52 +81,71 @@ def evaluate_set(
     """
     if not data.pairs:
         raise InputError(f"{data.name}: no graded pairs")
-    if len(set(judges)) != len(judges) or not judges:
-        raise InputError("--judge: name each judge once")
     known = knowledge or load_knowledge()
-    opened = {address: open_judge(address, known) for address in judges}
-    material = prepare(data, known, engine)
-    runs = [run_judge(address, judge, data, material) for address, judge in opened.items()]
-    others, notes = _baselines(data, embedder)
+    with open_judges(judges, known, **opening) as opened:
+        material = material or read_set(data, known, engine)
+        runs = [run_judge(address, judge, data, material) for address, judge in opened.items()]
+    others, notes = _baselines(data, material, embedders)
+    result = _result(data, material, known, runs, others, resamples)
+    result["split"] = split
+    result["notes"] += notes
+    result["card"] |= {"engine": engine, "embedders": list(embedders), "resamples": resamples}
+    return Evaluation(data, material, runs, others, result)
+
+
+def _result(
+    data: RelevanceSet,
+    material: Material,
+    knowledge: Knowledge,
+    runs: Sequence[SystemRun],
+    others: Sequence[SystemRun],
+    resamples: int,
+) -> dict[str, Any]:
+    """n, missing, metrics, confusion (rows: true L1–L4), levels and errors are of the first judge.
+
+    `systems` has every judge and baseline, each but the first with its difference (the first judge minus it),
+    `baselines` those of them that are no judges; slices, people (agreement between single raters, where the set has
+    them), labels, notes, card.
+    """
     truth, groups = [int(p.grade) for p in data.pairs], [p.query.query_id for p in data.pairs]
     measured = {run.name: _evaluate(run, truth, groups, resamples) for run in (*runs, *others)}
     first = runs[0]
     systems = {run.name: _system(run, measured[run.name], first, truth, groups, resamples) for run in (*runs, *others)}
-    slices, small = slices_of(data, material.understood, known)
-    if small:
-        notes.append(f"{small} slices of fewer than {LEAST_QUERIES} queries are left out")
-    whole = measured[first.name]
+    slices, small = slices_of(data, material.understood, knowledge)
+    few = [f"{small} slices of fewer than {LEAST_QUERIES} queries are left out"] if small else []
     return {
         "dataset": data.name,
-        "split": split,
+        "split": None,
         "judge": first.name,
         **{name: systems[first.name][name] for name in ("n", "missing", "metrics", "confusion")},
-        "levels": _levels(whole),
+        "levels": _levels(measured[first.name]),
         "systems": systems,
         "baselines": {run.name: systems[run.name] for run in others},
         "slices": {name: _slice(first, at, truth, groups, resamples) for name, at in slices.items()},
         "people": _people(data, resamples),
         "labels": _labels(data),
-        "errors": dict(first.errors),
-        "notes": [*_told(data, material, whole), *notes],
-        "card": _card(data, runs, material, engine, embedder, resamples),
+        "errors": first.errors,
+        "notes": [*_told(data, material, runs), *few],
+        "card": _card(data, runs, material),
     }
 
 
-def _baselines(data: RelevanceSet, embedder: str | None) -> tuple[list[SystemRun], list[str]]:
-    common = Counter(int(p.grade) for p in data.pairs).most_common(1)[0][0]
-    notes = [
-        f"all_one_class gives L{common}, the commonest grade of these labels",
-        f"thresholds of bm25_title and embedding_similarity: fitted for kappa on the other queries, in {FOLDS} folds",
-    ]
+def _baselines(data: RelevanceSet, material: Material, embedders: Sequence[str]) -> tuple[list[SystemRun], list[str]]:
+    common = majority([int(p.grade) for p in data.pairs])
+    notes = [f"all_one_class gives L{common}, the commonest grade of these labels"]
     runs = [one_class(data), bm25(data)]
-    if embedder is None:
-        notes.append("embedding_similarity is not measured: no embedder")
-    else:
+    wanted: dict[str, Callable[[], SystemRun]] = {
+        f"cosine:{address}": partial(embedding, data, address) for address in embedders
+    }
+    if stored := material.vectors:
+        wanted["embedding_similarity"] = lambda: stored_similarity(data, stored)
+    for name, measure in wanted.items():
         try:
-            runs.append(embedding(data, embedder))
+            runs.append(measure())
         except (ModelError, MissingExtraError) as error:
-            notes.append(f"embedding_similarity is missing: {error}")
+            notes.append(f"{name} is missing: {error}")
+    fitted = " and ".join(run.name for run in runs[1:])
+    notes.append(f"thresholds of {fitted}: fitted for kappa on the other queries, in {FOLDS} folds")
     return runs, notes
 
 
@@ -112,6 +154,7 @@ def _evaluate(
 ) -> Scored:
     """All metrics of a system, on the pairs at some places only where these are named."""
     places = range(len(truth)) if at is None else at
+    probabilities, answers = run.probabilities, run.answers
     return evaluate(
         [truth[i] for i in places],
         [run.grades[i] for i in places],
@@ -119,7 +162,8 @@ def _evaluate(
         [groups[i] for i in places],
         resamples=resamples,
         full=True,
-        probabilities=run.probabilities and [run.probabilities[i] for i in places],
+        probabilities=probabilities and [probabilities[i] for i in places],
+        answers=answers and [answers[i] for i in places],
     )
 
 
@@ -131,6 +175,7 @@ def _system(
         "missing": scored.missing,
         "metrics": plain(scored.metrics),
         "confusion": scored.confusion.tolist(),
+        "errors": run.errors,
     }
     if run is first:
         return found
@@ -138,7 +183,8 @@ def _system(
         truth, first.grades, run.grades, groups,
         scores_a=first.scores, scores_b=run.scores, resamples=resamples, full=True,
     )  # fmt: skip
-    return found | {"difference": plain(difference)}
+    told = plain(difference)
+    return found | {"difference": {name: told[name] | {"p": rounded(one.p)} for name, one in difference.items()}}
 
 
 def _slice(
@@ -197,34 +243,29 @@ def _labels(data: RelevanceSet) -> dict[str, Any]:
     }
 
 
-def _told(data: RelevanceSet, material: Material, scored: Scored) -> list[str]:
-    notes = [f"scale {data.scale.name}: {data.scale.why}", *data.notes, _GOOD_RATE]
+def _told(data: RelevanceSet, material: Material, runs: Sequence[SystemRun]) -> list[str]:
+    notes = [f"scale {data.scale.name}: {data.scale.why}", *data.notes, *material.notes, _GOOD_RATE]
     if material.missing:
         pairs = sum(pair.item_id in material.missing for pair in data.pairs)
         notes.append(f"{pairs} labels are of {len(material.missing)} items that are not there or cannot be used")
-    if scored.missing:
-        notes.append(f"{scored.missing} pairs have no judgment; they are in no metric, `errors` says why")
+    for run in runs:
+        if missing := sum(grade == 0 for grade in run.grades):
+            reason, times = next(iter(run.errors.items()))
+            notes.append(
+                f"{run.name}: {missing} pairs have no judgment; they are in no metric, `errors` says why: "
+                f"{times} × {reason[:200]}"
+            )
     return notes
 
 
-def _card(
-    data: RelevanceSet,
-    runs: Sequence[SystemRun],
-    material: Material,
-    engine: str,
-    embedder: str | None,
-    resamples: int,
-) -> dict[str, Any]:
+def _card(data: RelevanceSet, runs: Sequence[SystemRun], material: Material) -> dict[str, Any]:
     """What was measured with what: enough to tell whether two figures may be compared."""
     return {
         "lore_mm": __version__,
         "data": {"address": data.name, "sha": data.sha, "scale": data.scale.name, "files": _names(data.files)},
         "shas": {**material.shas, **runs[0].shas},
         "judges": {run.name: dict(run.shas) for run in runs},
-        "engine": engine,
-        "extractors": ["given"],
-        "embedder": embedder,
-        "resamples": resamples,
+        "extractors": list(material.extractors),
         "folds": FOLDS,
     }
 

@@ -1,39 +1,41 @@
-"""What is measured on a set of graded pairs: judges by their addresses, and baselines that any judge must beat.
+"""What is measured on graded pairs: judges by their addresses, and baselines that any judge must beat.
 
-A judge is `rules`, or `rules:FILE` with a rulebook of your own. The baselines: the commonest grade for everything, BM25
-between query and title, and the cosine between embeddings of query and title; thresholds that make grades of the last
-two are fitted on the other queries of the set, in folds, which is help that the rules do not get. It knows no metric.
+The baselines: the commonest grade for everything, BM25 between query and title, and the cosine between embeddings of
+query and title, or those that a store holds; thresholds that make grades of the last ones are fitted on the other
+queries of the set, in folds, which is help that the rules do not get. It knows no metric.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from extractors.given import Given
-from extractors.protocol import ExtractorInput
-from extractors.queries import open_engine
+from jobs.judge_material import Material, StoredVectors
 from lore_mm.console import progress
 from lore_mm.datasets.relevance import RelevanceSet
+from lore_mm.errors import InputError
 from lore_mm.knowledge import Knowledge
 from lore_mm.models import open_embedder
-from lore_mm.schema import load_schemas
-from lore_mm.types import ItemFeatures, Judgment, Understanding
+from lore_mm.types import Judgment
 from relevance.baselines import BM25, cross_fitted, majority
-from relevance.protocol import PairJudge, failed_judgment
+from relevance.judge import open_judge
+from relevance.protocol import PairJudge, Pictures, failed_judgment
 
 __all__ = [
     "FOLDS",
-    "Material",
     "SystemRun",
     "bm25",
     "embedding",
     "one_class",
-    "prepare",
+    "open_judges",
     "run_judge",
+    "stored_similarity",
 ]
 
 FOLDS = 5
@@ -42,63 +44,58 @@ _LABEL = "evaluate judge"
 
 
 @dataclass(frozen=True)
-class Material:
-    """What judges are given: queries understood, items with what `given` reads on them; and what made that.
-
-    `missing` (item_id → why) are items of pairs that cannot be judged. `shas` names what the reading depends on.
-    """
-
-    understood: Mapping[str, Understanding]  # query_id → …
-    features: Mapping[str, ItemFeatures]  # item_id → …
-    missing: Mapping[str, str]
-    shas: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class SystemRun:
-    """A system's answers, one a pair: grades 1–4 (0 missing), scores (NaN missing), probabilities where it has some."""
+    """A system's answers, one a pair: grades 1–4 (0 missing), scores (NaN missing), and of a judge its judgments."""
 
     name: str
     grades: Sequence[int]
     scores: Sequence[float]
-    probabilities: Sequence[Sequence[float] | None] | None = None
-    errors: Mapping[str, int] = field(default_factory=dict)  # reason → pairs
+    judgments: Sequence[Judgment] | None = None
     shas: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def probabilities(self) -> list[Sequence[float] | None] | None:
+        """P(L1) … P(L4) a pair; None for a system that gives none."""
+        if self.judgments is None:
+            return None
+        return [one.probabilities if one.grade else None for one in self.judgments]
 
-def prepare(data: RelevanceSet, knowledge: Knowledge, engine: str) -> Material:
-    """Read the queries by an engine and the items of the pairs by the extractor `given`, in this process.
+    @property
+    def answers(self) -> list[Sequence[int]] | None:
+        """The grades of each pair's several answers; empty where it was asked once."""
+        return None if self.judgments is None else [tuple(map(int, one.samples)) for one in self.judgments]
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Why pairs have no judgment: reason → pairs, the commonest first."""
+        failed = (one.error or "unknown" for one in self.judgments or () if one.grade is None)
+        return dict(Counter(failed).most_common())
+
+
+@contextmanager
+def open_judges(
+    addresses: Sequence[str],
+    knowledge: Knowledge,
+    *,
+    rules: Path | None = None,
+    pictures: Pictures | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Iterator[dict[str, PairJudge]]:
+    """The judges of these addresses, closed in the end. `options` go to those that name a model (MODE:SCHEME:NAME).
 
     Raises:
-        LoreError: the engine is unknown, dead or missing.
+        InputError: none is named, one is named twice, is unknown, or lacks an option.
+        LoreError: its rulebook or its model cannot be had.
     """
-    queries = list({pair.query.query_id: pair.query for pair in data.pairs}.values())
-    reader = open_engine(engine, knowledge)
-    try:
-        understood = reader.understand(queries)
-        engine_sha = reader.sha
-    finally:
-        reader.close()
-    schemas = load_schemas()
-    given = Given(knowledge, schemas)
-    wanted = list(dict.fromkeys(pair.item_id for pair in data.pairs))
-    missing = {i: data.unusable.get(i, "") for i in wanted if i not in data.items}
-    missing = {
-        i: f"item {i!r} cannot be used: {why}" if why else f"no item {i!r} in the set" for i, why in missing.items()
-    }
-    there = [data.items[i] for i in wanted if i in data.items]
-    features: dict[str, ItemFeatures] = {}
-    with progress(f"{_LABEL} given", len(there)) as advance:
-        for n in range(0, len(there), _AT_ONCE):
-            some = there[n : n + _AT_ONCE]
-            for item, found in zip(some, given.extract([ExtractorInput(item) for item in some]), strict=True):
-                if found.status == "failed":
-                    missing[item.item_id] = f"its attributes cannot be read: {found.error}"
-                else:
-                    features[item.item_id] = ItemFeatures(item, found.attributes)
-            advance(len(some))
-    shas = {"knowledge": knowledge.sha, "schemas": schemas.sha, "given": given.sha, "engine": engine_sha}
-    return Material(dict(zip((q.query_id for q in queries), understood, strict=True)), features, missing, shas)
+    if len(set(addresses)) != len(addresses) or not addresses:
+        raise InputError("--judge: name each judge once")
+    with ExitStack() as stack:
+        opened: dict[str, PairJudge] = {}
+        for address in addresses:
+            own = dict(options or {}) if address.count(":") > 1 else {}
+            judge = open_judge(address, knowledge, rules=rules, pictures=pictures, **own)
+            opened[address] = stack.enter_context(closing(judge))
+        yield opened
 
 
 def run_judge(name: str, judge: PairJudge, data: RelevanceSet, material: Material) -> SystemRun:
@@ -116,15 +113,14 @@ def run_judge(name: str, judge: PairJudge, data: RelevanceSet, material: Materia
     answers = [
         next(found)
         if pair.item_id in material.features
-        else failed_judgment(pair.query, pair.item_id, material.missing[pair.item_id])
+        else failed_judgment(pair.query, pair.item_id, material.missing[pair.item_id], mode=judge.mode)
         for pair in data.pairs
     ]
     return SystemRun(
         name=name,
         grades=[int(one.grade or 0) for one in answers],
-        scores=[float("nan") if one.score is None else one.score for one in answers],
-        probabilities=[one.probabilities if one.grade else None for one in answers],
-        errors=dict(Counter(one.error or "unknown" for one in answers if one.grade is None).most_common()),
+        scores=[float("nan") if one.score is None or not one.grade else one.score for one in answers],
+        judgments=answers,
         shas={**judge.versions, "judge": judge.sha},
     )
 
@@ -159,7 +155,25 @@ def embedding(data: RelevanceSet, address: str) -> SystemRun:
             advance(len(parts[-1]))
     vectors = dict(zip(texts, np.concatenate(parts), strict=True))
     return _fitted(
-        "embedding_similarity", data, lambda query, item_id: float(vectors[query] @ vectors[data.items[item_id].title])
+        f"cosine:{address}",
+        data,
+        lambda query, item_id: float(vectors[query] @ vectors[data.items[item_id].title]),
+    )
+
+
+def stored_similarity(data: RelevanceSet, stored: StoredVectors) -> SystemRun:
+    """The cosine between a query's embedding and the one that a store holds of the item, pictures included.
+
+    Raises:
+        ModelError, MissingExtraError: the model that made them cannot be had.
+    """
+    texts = list(dict.fromkeys(pair.query.text for pair in data.pairs))
+    asked = dict(zip(texts, open_embedder(stored.model).embed_texts(texts), strict=True))
+    nothing = float("nan")
+    return _fitted(
+        "embedding_similarity",
+        data,
+        lambda query, item_id: float(asked[query] @ stored.of[item_id]) if item_id in stored.of else nothing,
     )
 
 

@@ -14,7 +14,15 @@ METRIC_NAMES = {
     "quadratic_kappa": "kappa²",
     "auc": "AUC",
 }
-_MORE_NAMES = {"ndcg_10": "nDCG@10", "mrr": "MRR", "good_rate": "GoodRate", "ece_2": "ECE@2", "ece_4": "ECE@4"}
+_MORE_NAMES = {
+    "ndcg_10": "nDCG@10",
+    "mrr": "MRR",
+    "pass_1": "pass@1",
+    "pass_8": "pass@8",
+    "good_rate": "GoodRate",
+    "ece_2": "ECE@2",
+    "ece_4": "ECE@4",
+}
 
 
 def evaluation_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -22,16 +30,20 @@ def evaluation_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     judges = set(result.get("systems", ())) - set(result["baselines"])
     systems = {f"judge ({name})": result["systems"][name] for name in result.get("systems", ()) if name in judges}
     systems = systems or {"judge (rules)": result}
-    names = METRIC_NAMES | {metric: title for metric, title in _MORE_NAMES.items() if metric in result["metrics"]}
+    measured = [one["metrics"] for one in (*systems.values(), *result["baselines"].values())]
+    names = METRIC_NAMES | {
+        metric: title for metric, title in _MORE_NAMES.items() if any(metric in one for one in measured)
+    }
     return [
-        {"": name if name in systems else name.replace("_", " "), "pairs": system["n"], "missing": system["missing"]}
+        {"": name if ":" in name or name in systems else name.replace("_", " ")}
+        | {"pairs": system["n"], "missing": system["missing"]}
         | {title: _cell(system["metrics"].get(metric)) for metric, title in names.items()}
         for name, system in {**systems, **result["baselines"]}.items()
     ]
 
 
 def evaluation_tables(result: Mapping[str, Any]) -> list[object]:
-    """The comparison, the slices, the confusion; and where they were measured, the levels one by one, and people."""
+    """The comparison, the differences, the slices, the confusion, the levels one by one; and people, if any."""
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -40,18 +52,36 @@ def evaluation_tables(result: Mapping[str, Any]) -> list[object]:
     comparison = Table("", *(row[""] for row in rows), title="95 % intervals over queries", box=SIMPLE)
     for name in list(rows[0])[1:]:
         comparison.add_row(name, *(str(row[name]).replace(", ", "–") for row in rows))
-    by, title = ("slice", "the judge by slice") if "systems" in result else _BY_KIND
-    slices = Table(by, "pairs", *METRIC_NAMES.values(), title=title, box=SIMPLE)
+    slices = Table("slice", "pairs", *METRIC_NAMES.values(), title="the judge by slice", box=SIMPLE)
     for kind, part in result["slices"].items():
         values = [part["metrics"][metric]["value"] for metric in METRIC_NAMES]
         slices.add_row(kind, str(part["n"]), *(_short(v) for v in values))
     matrix = Table("true \\ given", "L1", "L2", "L3", "L4", title="the judge's grades", box=SIMPLE)
     for i, counts in enumerate(result["confusion"], 1):
         matrix.add_row(f"L{i}", *map(str, counts))
-    return [comparison, slices, matrix, *_more(result)]
+    return [comparison, *_differences(result), slices, matrix, *_more(result)]
 
 
-_BY_KIND = ("kind of query", "the judge by kind of query")
+_COMPARED = {"acc_2": "acc@2", "macro_f1": "macro-F1", "quadratic_kappa": "kappa²", "ndcg_10": "nDCG@10"}
+
+
+def _differences(result: Mapping[str, Any]) -> list[object]:
+    """The first judge minus each other system; a star where the interval excludes zero."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    title = f"{result.get('judge')} minus, on the pairs that both judged; * excludes zero"
+    table = Table("", *_COMPARED.values(), title=title, box=SIMPLE)
+    for name, system in result.get("systems", {}).items():
+        if difference := system.get("difference"):
+            cells = (difference.get(metric) for metric in _COMPARED)
+            table.add_row(name, *(_cell(one, "+.2f") + _star(one) for one in cells))
+    return [table] if table.row_count else []
+
+
+def _star(one: Mapping[str, float | None] | None) -> str:
+    low, high = (one["low"], one["high"]) if one else (None, None)
+    return " *" if low is not None and high is not None and (low > 0 or high < 0) else ""
 
 
 def _more(result: Mapping[str, Any]) -> list[object]:
@@ -78,8 +108,8 @@ def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _cell(estimate: Mapping[str, float | None] | None) -> str:
+def _cell(estimate: Mapping[str, float | None] | None, form: str = ".2f") -> str:
     if estimate is None or estimate["value"] is None:
         return "–"
     low, high = (estimate[k] if estimate[k] is not None else float("nan") for k in ("low", "high"))
-    return f"{estimate['value']:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{estimate['value']:{form}} [{low:.2f}, {high:.2f}]"

@@ -100,7 +100,7 @@ def cross_fitted(
     fold = np.array([fold_of[name] for name in q])
     known = ~np.isnan(s)
     grades = np.zeros(len(s), dtype=np.int64)
-    for number in np.unique(fold):
+    for number in np.unique(fold[known]):
         here, rest = (fold == number) & known, (fold != number) & known
         fitting = rest if rest.any() else known
         grades[here] = grade_by(s[here], fit_thresholds(s[fitting], t[fitting]))

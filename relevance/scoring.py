@@ -17,18 +17,25 @@ With `full` also, over the queries that have anything to find (`relevance.rankin
 
     ndcg_10, mrr    mean over queries of nDCG@10 and of the reciprocal rank, by score
     good_rate       mean over queries of the share of items that the judge calls L3 or L4
+    pass_1, pass_8  mean over pairs of 1 − C(n − c, k) / C(n, k): the chance that of k answers drawn from a pair's n
+                    one has the right level, c of them being right (the unbiased estimate of Chen et al., Evaluating
+                    large language models trained on code, 2021). Of a judge that answers once pass_1 is acc_4; pairs
+                    with fewer than k answers are in no pass_k
     ece_2, ece_4    where probabilities are given, expected calibration error (Guo et al. 2017; 15 bins of equal width):
                     of P(L3 or L4) against being relevant, and of the surest level against being right
 
 Intervals are percentile bootstraps over *queries* (Efron 1979; pairs of one query are not independent): queries are
 drawn with replacement, each with all of its pairs. Accuracy, F1 and kappa are functions of the 4 × 4 confusion matrix,
 so a resample costs one weighted sum of per-query matrices.
+
+`same_level`, `same_side` and `pass_at_k` say the same of single pairs: what training rewards is what is measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,23 +55,33 @@ __all__ = [
     "evaluate",
     "macro_f1",
     "paired_difference",
+    "pass_at_k",
     "quadratic_kappa",
+    "same_level",
+    "same_side",
 ]
 
 LEVELS = 4
 _RANKED = 10  # places that nDCG looks at
+_PASSES = (1, 8)  # the k of pass_k
 _WEIGHTS = np.subtract.outer(np.arange(LEVELS), np.arange(LEVELS)).astype(float) ** 2
 Counts = NDArray[np.float64]  # (…, 4, 4): row = truth, column = grade
 Probabilities = Sequence[Sequence[float] | None]  # of L1 … L4, a pair; None where there are none
+Answers = Sequence[Sequence[int]]  # the grades of each pair's several answers; empty where it was asked once
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """System A minus system B on the same pairs; `significant` where the interval excludes zero."""
+    """System A minus system B on the same pairs; `significant` where the interval excludes zero.
+
+    `p`: two-sided, twice (1 + resamples on the other side of zero) / (1 + resamples), at most 1 (Davison & Hinkley,
+    Bootstrap methods and their application, 1997, 4.4); NaN where nothing is defined.
+    """
 
     value: float
     low: float
     high: float
+    p: float = float("nan")
 
     @property
     def significant(self) -> bool:
@@ -99,6 +116,25 @@ def _levels(values: ArrayLike, what: str) -> NDArray[np.int64]:
     if levels.size and not ((levels >= 1) & (levels <= LEVELS)).all():
         raise ValueError(f"{what} must be levels 1 to 4")
     return levels
+
+
+def same_level(truth: ArrayLike, grades: ArrayLike) -> Counts:
+    """1 for a pair with the right level, else 0; NaN where there is no judgment (grade 0). (n,), (n,) → (n,)."""
+    t, g = np.asarray(truth, dtype=np.int64), np.asarray(grades, dtype=np.int64)
+    return np.where(g == 0, np.nan, (t == g).astype(float))
+
+
+def same_side(truth: ArrayLike, grades: ArrayLike) -> Counts:
+    """1 for a pair on the right side of the line between L2 and L3, else 0; NaN where there is no judgment."""
+    t, g = np.asarray(truth, dtype=np.int64), np.asarray(grades, dtype=np.int64)
+    return np.where(g == 0, np.nan, ((t >= 3) == (g >= 3)).astype(float))
+
+
+def pass_at_k(right: int, answers: int, k: int) -> float:
+    """The chance that one of k of the answers is right, `right` of them being so; NaN with fewer than k answers."""
+    if answers < k:
+        return float("nan")
+    return 1.0 - comb(answers - right, k) / comb(answers, k)
 
 
 def accuracy_2(counts: ArrayLike) -> Counts:
@@ -179,10 +215,12 @@ def evaluate(
     seed: int = 0,
     full: bool = False,
     probabilities: Probabilities | None = None,
+    answers: Answers | None = None,
 ) -> Scored:
     """All metrics of one system, each with a percentile interval over queries. A grade of 0 is a missing judgment.
 
-    `full`: those of rankings too, and of `probabilities` where they are given.
+    `full`: those of rankings and pass_k too, and of `probabilities` where they are given. `answers` are the grades of
+    each pair's several answers; where a pair has none its grade is its only answer.
 
     Raises:
         ValueError: lengths differ, or a level is not 0–4.
@@ -196,6 +234,8 @@ def evaluate(
     values = _values(t[there], g[there], s[there], draws)
     if full:
         values |= _ranking(t[there], g[there], s[there], draws)
+        several = [one for one, kept in zip(answers, there, strict=True) if kept] if answers else None
+        values |= _passes(t[there], g[there], several, draws)
         if probabilities is not None:
             values |= _calibration(t[there], [p for p, kept in zip(probabilities, there, strict=True) if kept], draws)
     metrics = {name: estimate(v, level) for name, v in values.items()}
@@ -233,8 +273,17 @@ def paired_difference(
     result = {}
     for name in first:
         delta = first[name] - second[name]
-        result[name] = Difference(float(delta[0]), *interval(delta[1:], tail))
+        result[name] = Difference(float(delta[0]), *interval(delta[1:], tail), _p_value(delta[1:]))
     return result
+
+
+def _p_value(deltas: NDArray[np.float64]) -> float:
+    """Two-sided, of the hypothesis that there is no difference; from the resampled differences."""
+    defined = deltas[~np.isnan(deltas)]
+    if not len(defined):
+        return float("nan")
+    fewer = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
+    return min(1.0, 2 * (1 + fewer) / (1 + len(defined)))
 
 
 def _values(
@@ -267,6 +316,22 @@ def _ranking(
         v = np.asarray(values, dtype=float)
         defined = ~np.isnan(v)
         found[name] = ratio(draws.weights @ np.where(defined, v, 0.0), draws.weights @ defined.astype(float))
+    return found
+
+
+def _passes(
+    t: NDArray[np.int64], g: NDArray[np.int64], answers: Answers | None, draws: Draws
+) -> dict[str, NDArray[np.float64]]:
+    """The mean of pass_k over the pairs that have k answers; no pass_k where no pair has."""
+    several = [one if len(one) else [grade] for one, grade in zip(answers or [()] * len(t), g, strict=True)]
+    right = [int(np.sum(np.asarray(one) == true)) for one, true in zip(several, t, strict=True)]
+    found = {}
+    for k in _PASSES:
+        v = np.array([pass_at_k(c, len(one), k) for c, one in zip(right, several, strict=True)], dtype=float)
+        defined = ~np.isnan(v)
+        if k == 1 or defined.any():
+            sums = draws.sums(np.stack([np.where(defined, v, 0.0), defined.astype(float)], axis=1))
+            found[f"pass_{k}"] = ratio(sums[:, 0], sums[:, 1])
     return found
 
 

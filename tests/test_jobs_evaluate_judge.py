@@ -7,13 +7,17 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.evaluate_judge import evaluation_rows, evaluation_tables, main
+from jobs.judge_answers import answer_rows, save_answers
 from jobs.judge_datasets import evaluate_set
+from jobs.judge_material import read_set
 from jobs.judge_slices import slices_of
-from jobs.judge_systems import prepare, run_judge
+from jobs.judge_systems import run_judge
 from jobs.report import _read_evaluation
 from lore_mm.console import command_app
 from lore_mm.datasets.relevance import RelevanceSet, open_relevance
@@ -36,7 +40,8 @@ PAIRS = [
     ("wooden chair", "chair", "L4", 10),
 ]  # fmt: skip
 METRICS = {
-    "acc_2", "acc_4", "macro_f1", "quadratic_kappa", "auc", "ndcg_10", "mrr", "good_rate", "ece_2", "ece_4",
+    "acc_2", "acc_4", "macro_f1", "quadratic_kappa", "auc", "ndcg_10", "mrr", "good_rate", "pass_1", "ece_2",
+    "ece_4",
 }  # fmt: skip
 
 
@@ -58,7 +63,7 @@ def data(tmp_path_factory) -> RelevanceSet:
 
 @pytest.fixture(scope="module")
 def result(data):
-    return evaluate_set(data, embedder="scripted:7", resamples=40)
+    return evaluate_set(data, embedders=["scripted:7"], resamples=40).result
 
 
 def test_the_judge_is_right_on_this_set_and_what_is_missing_is_told(result):
@@ -70,7 +75,7 @@ def test_the_judge_is_right_on_this_set_and_what_is_missing_is_told(result):
     assert {values[name] for name in ("acc_2", "acc_4", "macro_f1", "quadratic_kappa", "auc", "ndcg_10", "mrr")} == {1}
     assert values["good_rate"] == pytest.approx((1 / 3 + 1 / 2 + 1 / 2 + 1) / 4, abs=1e-6)
     assert any(note.startswith("1 labels are of 1 items that are not there") for note in result["notes"])
-    assert any(note.startswith("1 pairs have no judgment") for note in result["notes"])
+    assert any(note.startswith("rules: 1 pairs have no judgment") for note in result["notes"])
 
 
 def test_levels_and_labels_are_counted(result):
@@ -83,8 +88,8 @@ def test_levels_and_labels_are_counted(result):
 
 
 def test_baselines_stand_beside_and_answer_for_the_same_pairs(result):
-    assert list(result["systems"]) == ["rules", "all_one_class", "bm25_title", "embedding_similarity"]
-    assert list(result["baselines"]) == ["all_one_class", "bm25_title", "embedding_similarity"]
+    assert list(result["systems"]) == ["rules", "all_one_class", "bm25_title", "cosine:scripted:7"]
+    assert list(result["baselines"]) == ["all_one_class", "bm25_title", "cosine:scripted:7"]
     for name, system in result["systems"].items():
         assert (system["n"], system["missing"]) == (8, 1), name
     one = result["systems"]["all_one_class"]
@@ -99,28 +104,30 @@ def test_the_card_names_everything_that_a_figure_hangs_on(result, data):
     assert card["shas"]["knowledge"] == load_knowledge().sha and card["shas"]["rulebook"] == load_rulebook().sha
     assert all(len(sha) == 64 for sha in card["shas"].values())
     assert set(card["shas"]) == {"knowledge", "schemas", "given", "engine", "rulebook", "judge"}
-    assert (card["engine"], card["embedder"], card["resamples"], card["folds"]) == ("knowledge", "scripted:7", 40, 5)
+    assert (card["engine"], card["embedders"], card["resamples"], card["folds"]) == ("knowledge", ["scripted:7"], 40, 5)
+    assert card["extractors"] == ["given"]
 
 
 def test_the_same_set_measured_again_is_the_same(result, data):
-    assert evaluate_set(data, embedder="scripted:7", resamples=40) == result
+    assert evaluate_set(data, embedders=["scripted:7"], resamples=40).result == result
 
 
 def test_several_judges_are_compared_pair_by_pair(tmp_path):
     book = tmp_path / "mine.toml"
     book.write_text(DEFAULT_RULES.read_text(encoding="utf-8"), encoding="utf-8")
     few = open_relevance(str(write_pairs(tmp_path / "pairs.jsonl", PAIRS[:3])))
-    found = evaluate_set(few, ["rules", f"rules:{book}"], embedder=None, resamples=20)
+    found = evaluate_set(few, ["rules", f"rules:{book}"], embedders=[], resamples=20).result
     assert list(found["systems"]) == ["rules", f"rules:{book}", "all_one_class", "bm25_title"]
-    assert found["systems"][f"rules:{book}"]["difference"]["acc_4"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-    assert "embedding_similarity is not measured: no embedder" in found["notes"]
+    assert found["systems"][f"rules:{book}"]["difference"]["acc_4"] == {
+        "value": 0.0, "low": 0.0, "high": 0.0, "p": 1.0,
+    }  # fmt: skip
     titles = [row[""] for row in evaluation_rows(found)]
     assert titles == ["judge (rules)", f"judge (rules:{book})", "all one class", "bm25 title"]
 
 
 def test_slices_of_few_queries_are_left_out(data):
     knowledge = load_knowledge()
-    understood = prepare(data, knowledge, "knowledge").understood
+    understood = read_set(data, knowledge).understood
     found, small = slices_of(data, understood, knowledge)
     assert found == {} and small > 4  # four queries: every slice is too small
 
@@ -131,7 +138,7 @@ def test_slices_are_of_whole_divisions_and_large_enough(tmp_path):
     chairs = [(f"{color} chair", "lounge", "L1", 50) for color in list(asked)[:5]]
     some = open_relevance(str(write_pairs(tmp_path / "pairs.jsonl", sofas + chairs)))
     knowledge = load_knowledge()
-    material = prepare(some, knowledge, "knowledge")
+    material = read_set(some, knowledge)
     found, small = slices_of(some, material.understood, knowledge)
     assert found["frequency: tail"] == [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]  # of 1,450 searches red has the first third
     assert found["picture: with"] == list(range(7)) and found["picture: without"] == list(range(7, 12))
@@ -144,9 +151,9 @@ def test_slices_are_of_whole_divisions_and_large_enough(tmp_path):
 def test_a_query_that_is_not_understood_is_missing_and_said(tmp_path):
     found = evaluate_set(
         open_relevance(str(write_pairs(tmp_path / "pairs.jsonl", [*PAIRS[:3], ("?!", "lounge", "L1", 1)]))),
-        embedder=None,
+        embedders=[],
         resamples=10,
-    )
+    ).result
     assert (found["n"], found["missing"]) == (3, 1)
     assert sum(map(sum, found["confusion"])) == 3 and sum(found["errors"].values()) == 1
 
@@ -160,16 +167,16 @@ def test_agreement_of_people_where_the_set_has_raters(data):
         "two": {key: Grade.L4 if n % 2 else Grade.L1 for n, key in enumerate(keys[:6])},
     }
     rated = RelevanceSet(data.name, data.scale, data.pairs, data.items, data.files, raters=said)
-    people = evaluate_set(rated, embedder=None, resamples=10)["people"]
+    people = evaluate_set(rated, embedders=[], resamples=10).result["people"]
     assert people["one – two"]["n"] == 6
     assert people["one – two"]["metrics"]["quadratic_kappa"]["value"] == 1.0
 
 
 def test_tables_and_reports_show_it(result, tmp_path):
     rows = evaluation_rows(result)
-    assert [row[""] for row in rows] == ["judge (rules)", "all one class", "bm25 title", "embedding similarity"]
+    assert [row[""] for row in rows] == ["judge (rules)", "all one class", "bm25 title", "cosine:scripted:7"]
     assert rows[0]["nDCG@10"] == "1.00 [1.00, 1.00]" and rows[1]["ECE@2"] == "–"
-    assert len(evaluation_tables(result)) == 4  # systems, slices, confusion, levels; no people here
+    assert len(evaluation_tables(result)) == 5  # systems, differences, slices, confusion, levels; no people here
     (tmp_path / "evaluation.json").write_text(json.dumps(result), encoding="utf-8")
     assert _read_evaluation(tmp_path / "evaluation.json") == rows
 
@@ -180,17 +187,18 @@ def test_tables_and_reports_show_it(result, tmp_path):
         ({"dataset": "demo", "judge": ["rulez"]}, "no judge 'rulez', did you mean 'rules'.*legal: rules, rules:"),
         ({"dataset": "demo", "store": "x"}, "leave --store and --labels out"),
         ({"dataset": "demo", "judge": ["rules", "rules"]}, "name each judge once"),
-        ({"judge": ["rules"]}, "--judge goes with --dataset"),
-        ({"locale": "us", "embedder": "open_clip:lore-clip-tiny"}, "--locale goes with --dataset"),
-        ({"engine": "tagger", "embedder": "open_clip:lore-clip-tiny"}, "--engine goes with --dataset"),
-        ({}, "--embedder goes with --dataset"),
+        ({"locale": "us"}, "--locale goes with --dataset"),
+        ({"extractors": "given"}, "--extractors goes with --dataset"),
+        ({"dataset": "demo", "extractors": "gievn"}, "no extractor 'gievn', did you mean 'given'"),
+        ({"dataset": "demo", "embedder": ["none", "scripted:1"]}, "name no other beside it"),
+        ({"dataset": "demo", "save": Path("a.csv")}, "--save a.csv: legal: the name of a .parquet or .jsonl file"),
         ({"dataset": "demo", "locale": "us"}, "has no locales"),
         ({"dataset": "demo", "engine": "knowlege"}, "knowlege"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(options, message):
     with pytest.raises(InputError, match=message):
-        main(**{"sample": 1 if "dataset" in options else None, "embedder": "none"} | options)
+        main(**{"sample": 1 if "dataset" in options else None, "embedder": ["none"]} | options)
 
 
 def test_the_command_prints_one_json_object(data, tmp_path):
@@ -202,3 +210,39 @@ def test_the_command_prints_one_json_object(data, tmp_path):
     assert printed["n"] == 8 and set(printed["metrics"]) == METRICS
     assert {"systems", "baselines", "slices", "confusion", "notes", "card", "people", "levels"} <= set(printed)
     assert command_app(main, "x").registered_commands[0].callback is main
+
+
+# ------------------------------------------------------------------------------------------------ every answer, a file
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_every_answer_stands_beside_its_label_disagreements_first(tmp_path, ending):
+    pairs = [("red sofa", "couch", "L1", 9), *PAIRS[1:6]]  # the first label is wrong
+    few = open_relevance(str(write_pairs(tmp_path / "pairs.jsonl", pairs)))
+    book = tmp_path / "mine.toml"
+    book.write_text(DEFAULT_RULES.read_text(encoding="utf-8"), encoding="utf-8")
+    found = evaluate_set(few, ["rules", f"rules:{book}"], embedders=[], resamples=9)
+    path = tmp_path / f"answers.{ending}"
+    assert save_answers(answer_rows(few, found.judges, found.baselines), path) == 6
+    if ending == "parquet":
+        rows = pq.read_table(path).to_pylist()
+    else:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    first, last = rows[0], rows[-1]
+    assert (first["query"], first["item_id"], first["truth"], first["apart"]) == ("red sofa", "couch", "L1", 3.0)
+    assert list(first["systems"]) == ["rules", f"rules:{book}", "all_one_class", "bm25_title"]
+    said = first["systems"]["rules"]
+    assert said["grade"] == "L4" and said["probabilities"][3] > 0.5 and said["error"] is None
+    assert rows[1]["apart"] == 0.0
+    broken = next(row for row in rows if row["item_id"] == "lounge")["systems"]["rules"]
+    assert broken["failed_dimensions"] == ["color"] and broken["reason"].startswith("color 'red': ")
+    assert (last["item_id"], last["apart"], last["title"]) == ("gone", None, None)
+    assert (
+        last["systems"]["rules"]["error"] == "no item 'gone' in the set" and last["systems"]["rules"]["grade"] is None
+    )
+    assert last["systems"]["bm25_title"]["score"] is None
+
+
+def test_answers_that_cannot_be_written_are_told(tmp_path):
+    with pytest.raises(InputError, match="No such file or directory"):
+        save_answers([], tmp_path / "nowhere" / "answers.jsonl")

@@ -3,6 +3,8 @@
 Metrics against arithmetic by hand, against slow definitions, and against scikit-learn where it happens to be there.
 """
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,10 @@ from relevance.scoring import (
     evaluate,
     macro_f1,
     paired_difference,
+    pass_at_k,
     quadratic_kappa,
+    same_level,
+    same_side,
 )
 
 TRUTH = [1, 1, 2, 2, 3, 3, 4, 4, 4, 4]
@@ -229,3 +234,47 @@ def test_cross_fitting_never_sees_the_query_it_grades():
 def test_cross_fitting_leaves_missing_scores_missing():
     grades = cross_fitted([0.1, float("nan"), 0.9, 0.8], [1, 4, 4, 4], ["a", "a", "b", "c"])
     assert grades[1] == 0 and (grades[[0, 2, 3]] > 0).all()
+
+
+# ------------------------------------------------------------------------------------------- pairs one by one, answers
+
+
+def test_pairs_one_by_one_say_what_the_means_say():
+    assert same_level(TRUTH, GIVEN).mean() == pytest.approx(accuracy_4(confusion(TRUTH, GIVEN)))
+    assert same_side(TRUTH, GIVEN).mean() == pytest.approx(accuracy_2(confusion(TRUTH, GIVEN)))
+    assert same_side([1, 3, 2], [2, 4, 3]).tolist() == [1.0, 1.0, 0.0]
+    assert np.isnan(same_level([4], [0])).all() and np.isnan(same_side([4], [0])).all()
+
+
+@given(st.integers(1, 7), st.data())
+def test_pass_at_k_is_the_share_of_draws_with_a_right_one(n, data):
+    right, k = data.draw(st.integers(0, n)), data.draw(st.integers(1, n))
+    answers = [True] * right + [False] * (n - right)
+    draws = [any(some) for some in combinations(answers, k)]
+    assert pass_at_k(right, n, k) == pytest.approx(sum(draws) / len(draws))
+
+
+def test_pass_at_k_needs_k_answers():
+    assert pass_at_k(2, 8, 1) == pytest.approx(2 / 8)
+    assert np.isnan(pass_at_k(1, 7, 8)) and pass_at_k(1, 8, 8) == 1.0 and pass_at_k(0, 8, 8) == 0.0
+
+
+def test_passes_of_one_answer_are_its_accuracy_and_of_several_their_chance():
+    truth, grades, scores, groups = sample()
+    once = evaluate(truth, grades, scores, groups, full=True, resamples=50)
+    assert once.metrics["pass_1"] == once.metrics["acc_4"] and "pass_8" not in once.metrics
+    # pair by pair eight answers of which two are right, one of which six are, and the third pair was asked once
+    answers = [[4] * 2 + [1] * 6, [3] * 6 + [4] * 2, []]
+    several = evaluate([4, 3, 2], [1, 3, 2], [0.0, 0.6, 0.3], list("abc"), full=True, answers=answers, resamples=9)
+    assert several.metrics["pass_1"].value == pytest.approx((2 / 8 + 6 / 8 + 1) / 3)
+    assert several.metrics["pass_8"].value == 1.0  # of the two pairs that were asked eight times
+    missing = evaluate([4, 3], [0, 3], [float("nan"), 0.6], list("ab"), full=True, answers=answers[:2], resamples=9)
+    assert missing.metrics["pass_1"].value == pytest.approx(6 / 8)
+
+
+def test_p_values_say_what_the_intervals_say():
+    truth, grades, _, groups = sample()
+    assert {d.p for d in paired_difference(truth, grades, grades, groups, resamples=99).values()} == {1.0}
+    better = paired_difference(truth, truth, grades, groups, resamples=99)["acc_4"]
+    assert better.significant and better.p == pytest.approx(2 * 1 / 100)
+    assert np.isnan(paired_difference([4], [0], [4], ["a"], resamples=9)["acc_4"].p)

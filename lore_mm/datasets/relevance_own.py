@@ -55,7 +55,9 @@ def read_own(path: Path, wanted: Wanted) -> RelevanceSet:
             raise InputError(f"{where}, column 'item_id': {pair.item_id!r} is another item here than in {first}")
     if not reader.pairs:
         raise InputError(f"{path}: no rows")
-    return RelevanceSet(str(path), reader.scale, reader.pairs, items, (path,), unusable, reader.notes())
+    return RelevanceSet(
+        str(path), reader.scale, reader.pairs, items, (path,), unusable, reader.notes(), picture_root=path.parent
+    )
 
 
 def _check_columns(row: dict[str, Any], where: str) -> None:
@@ -90,7 +92,9 @@ def read_folder(path: Path, wanted: Wanted) -> RelevanceSet:
     items = {row["item_id"]: item_from_row(row) for row in rows if row["status"] == "ok"}
     unusable = {row["item_id"]: row["error"] for row in rows if row["status"] != "ok"}
     files = (catalogue.records.path, queries, labels)
-    return RelevanceSet(str(path), reader.scale, reader.pairs, items, files, unusable, reader.notes())
+    return RelevanceSet(
+        str(path), reader.scale, reader.pairs, items, files, unusable, reader.notes(), picture_root=path
+    )
 
 
 def _named(folder: Path, name: str) -> Path:

@@ -46,7 +46,8 @@ class RelevanceSet:
 
     `items` are those of the pairs; `titles` may have those of the whole catalogue besides, for how common words are.
     `unusable` (item_id → why) are items that are in the set and cannot be used. `raters` (name → pair → level): what
-    single people said, where the set tells. `notes` are for whoever reads the figures.
+    single people said, where the set tells. `notes` are for whoever reads the figures. `picture_root` is the folder
+    that the items' pictures are relative to. `content_sha` identifies pairs that stand in no file.
     """
 
     name: str
@@ -58,11 +59,14 @@ class RelevanceSet:
     notes: tuple[str, ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict)
     raters: Mapping[str, Mapping[tuple[str, str], Grade]] = field(default_factory=dict)
+    picture_root: Path | None = None
+    content_sha: str = ""
 
     @property
     def sha(self) -> str:
-        """Identifies the files and how their labels are read."""
-        return sha_of([self.scale.sha, *(sha_of_file(path) for path in self.files)])
+        """Identifies the pairs: the files, and how their labels are read."""
+        own = [self.content_sha] if self.content_sha else []
+        return sha_of([self.scale.sha, *own, *(sha_of_file(path) for path in self.files)])
 
     def of_split(self, split: str | None) -> RelevanceSet:
         """The pairs of one split; all of them for None.
