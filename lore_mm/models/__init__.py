@@ -28,7 +28,11 @@ DEFAULT_EMBEDDER = "open_clip:lore-clip-tiny"
 DEFAULT_CHAT = "hf:lore-vlm-tiny"
 
 # scheme → module; each has open_embedder(name) -> Embedder
-_EMBEDDERS = {"open_clip": "lore_mm.models.open_clip", "scripted": "lore_mm.models.scripted"}
+_EMBEDDERS = {
+    "open_clip": "lore_mm.models.open_clip",
+    "sentence": "lore_mm.models.sentence",
+    "scripted": "lore_mm.models.scripted",
+}
 # scheme → module; each has open_chat(name, **options) -> Chat
 _CHATS = {
     "hf": "lore_mm.models.hf",
@@ -42,7 +46,8 @@ def open_embedder(address: str = DEFAULT_EMBEDDER) -> Embedder:
     """Open an embedder by its address, `scheme:name`.
 
     `open_clip:NAME` is any model of open_clip (`NAME/PRETRAINED` picks its weights) or one of this project's own;
-    `scripted:SEED` is the shipped test double: deterministic, instant, knows nothing.
+    `sentence:NAME` reads texts only, such as sentence:all-minilm-l6-v2; `scripted:SEED` is the shipped test double:
+    deterministic, instant, knows nothing.
 
     Raises:
         ModelError: the scheme is unknown, or the weights cannot be had.
