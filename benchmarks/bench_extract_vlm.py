@@ -36,7 +36,7 @@ from extractors.given import Given
 from extractors.merge import Merger
 from extractors.palette import Palette
 from extractors.protocol import Extractor
-from extractors.vlm import Vlm, prompt_of
+from extractors.vlm import Vlm
 from jobs.extract_items import IN_FLIGHT, ExtractItems
 from jobs.ingest import ingest_items
 from jobs.spine import run_job
@@ -45,6 +45,7 @@ from lore_mm.images import PicturePolicy
 from lore_mm.knowledge import load_knowledge
 from lore_mm.models import Chat, ChatReply, ChatRequest, open_chat
 from lore_mm.models.constrain import one_spelling
+from lore_mm.models.table import prompt_of
 from lore_mm.models.vllm import VllmChat
 from lore_mm.schema import load_schemas
 from stores.features import FeatureStore, open_store

@@ -29,11 +29,11 @@ from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.models import Chat, ChatReply, open_chat
 from lore_mm.models.chat import NO_USAGE, Usage
-from lore_mm.models.table import load_table
+from lore_mm.models.table import prompt_of
 from lore_mm.schema import Schemas
 from lore_mm.types import AttributeValue, Evidence
 
-__all__ = ["Calibrator", "Vlm", "open_vlm", "prompt_of"]
+__all__ = ["Calibrator", "Vlm", "open_vlm"]
 
 _VERSION = "1"
 _CATEGORY = "category"
@@ -293,14 +293,6 @@ def open_vlm(
     except Exception:
         chat.close()
         raise
-
-
-def prompt_of(address: str) -> str:
-    """The shipped prompt that the model at an address was made for."""
-    name = address.rpartition("#")[2] if "#" in address else address.partition(":")[2]
-    table = load_table()
-    entry = table.get(name) or next((e for e in table.values() if e.hub and e.hub.repository == name), None)
-    return entry.prompt if entry else "full"
 
 
 def _has_something(one: ExtractorInput) -> bool:

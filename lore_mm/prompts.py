@@ -47,8 +47,8 @@ class Prompt:
     uses: frozenset[str]
     template: Template
 
-    def render(self, values: Mapping[str, object]) -> dict[str, str]:
-        """The text of each block, by name, without white space at its ends.
+    def render(self, values: Mapping[str, object], only: Collection[str] = ()) -> dict[str, str]:
+        """The text of each block, or of some `only`, by name, without white space at its ends.
 
         Raises:
             ConfigError: a value is missing, or the template cannot be rendered with these.
@@ -57,7 +57,8 @@ class Prompt:
 
         try:
             context = self.template.new_context(dict(values))
-            return {name: "".join(block(context)).strip() for name, block in self.template.blocks.items()}
+            blocks = {name: block for name, block in self.template.blocks.items() if not only or name in only}
+            return {name: "".join(block(context)).strip() for name, block in blocks.items()}
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             raise ConfigError(f"{self.path}: {error}") from None
 

@@ -35,7 +35,7 @@ class Budget:
 
     query: int = 200  # characters of the query
     demands: int = 10
-    rules: int = 8  # a demand
+    rules: int = 12  # a demand
     entries: int = 2  # lines of the tables, a demand
     readings: int = 2  # other things that the query's words can mean
     sentence: int = 160  # characters of a rule, an entry, a reason
@@ -43,6 +43,7 @@ class Budget:
     text: int = 600  # characters of the description
     fields: int = 8  # the seller's own
     attributes: int = 16  # what was extracted
+    general: int = 40  # rules of any dimension, and of what nobody asked for
     value: int = 100  # characters of a value; names have half
 
     @property
@@ -54,8 +55,8 @@ class Budget:
     @property
     def of_item(self) -> int:
         """The most characters that the values of an item can have together, with the findings."""
-        named = 2 * self.value
-        found = self.demands * (2 * self.value + self.sentence)
+        named = 3 * self.value
+        found = self.demands * (3 * self.value + self.sentence)
         return self.title + self.text + 4 * self.value + (self.fields + self.attributes) * named + found
 
 
@@ -64,7 +65,7 @@ BUDGETS: Mapping[str, Budget] = MappingProxyType(
     {
         "full": Budget(),
         "compact": Budget(
-            demands=6, rules=3, entries=1, readings=0, title=200, text=200, fields=4, attributes=6, value=60
+            demands=6, rules=3, entries=1, readings=0, title=200, text=200, fields=4, attributes=6, value=60, general=0
         ),
     }
 )
@@ -86,11 +87,12 @@ class Dossiers:
     def __init__(self, knowledge: Knowledge, rulebook: Rulebook, budget: Budget = BUDGETS["full"]) -> None:
         self.knowledge, self.rulebook, self.budget = knowledge, rulebook, budget
         self.sha = sha_of(["dossier", _VERSION, asdict(budget), knowledge.sha, rulebook.sha])
+        unasked = [_rule(i, rule) for i, rule in rulebook.rules.items() if rule.relation in _UNASKED]
         self.shared: Mapping[str, Any] = MappingProxyType(
             {
                 "dimensions": [{"name": name, "text": one.ask} for name, one in load_dimensions().items()],
-                "general": [_rule(f"{ANY}.{name}", rule) for name, rule in _of(rulebook, ANY)],
-                "unasked": [_rule(i, rule) for i, rule in rulebook.rules.items() if rule.relation in _UNASKED],
+                "general": [_rule(f"{ANY}.{name}", rule) for name, rule in _of(rulebook, ANY)][: budget.general],
+                "unasked": unasked[: budget.general],
                 "exceptions": [{"id": f"exceptions.{n}", "says": e.says} for n, e in rulebook.exceptions.items()],
                 "soft_floor": str(rulebook.settings.soft_floor),
             }
@@ -146,7 +148,7 @@ class Dossiers:
                 "relation": leg.relation,
                 "meaning": clean(RELATIONS[leg.relation], self.budget.sentence),
                 "found": clean(", ".join(leg.found), self.budget.value),
-                "source": leg.evidence[0].source if leg.evidence else "",
+                "source": clean(leg.evidence[0].source if leg.evidence else "", self.budget.value),
             }
             for leg in legs
         ]
@@ -187,7 +189,7 @@ class Dossiers:
             "name": clean(one.name, self.budget.value // 2),
             "value": clean(one.value or "", self.budget.value),
             "share": None if one.share is None else f"{one.share:.0%}",
-            "source": one.evidence[0].source if one.evidence else one.extractor,
+            "source": clean(one.evidence[0].source if one.evidence else one.extractor, self.budget.value),
             "sure": f"{one.confidence:.2f}",
             "disputed": one.status == "conflict",
         }

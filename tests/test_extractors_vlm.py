@@ -8,11 +8,12 @@ from PIL import Image
 
 from extractors.calibrate import Calibration, CalibrationEntry
 from extractors.protocol import ExtractorInput, PackLine
-from extractors.vlm import Vlm, open_vlm, prompt_of
+from extractors.vlm import Vlm, open_vlm
 from lore_mm.errors import ConfigError, ModelError
 from lore_mm.knowledge import Category, Color, Knowledge, Material, Term
 from lore_mm.models.chat import ChatReply, Token, Usage
 from lore_mm.models.scripted_chat import Rule, ScriptedChat
+from lore_mm.models.table import prompt_of
 from lore_mm.schema import load_schemas
 from lore_mm.types import Evidence, Item
 

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from extractors.protocol import ExtractorInput, PackLine
-from extractors.vlm import Vlm, prompt_of
+from extractors.vlm import Vlm
 from lore_mm.knowledge import load_knowledge
 from lore_mm.models.chat import ChatReply, ChatRequest
-from lore_mm.models.table import load_table
+from lore_mm.models.table import load_table, prompt_of
 from lore_mm.schema import load_schemas
 from lore_mm.types import Item
 

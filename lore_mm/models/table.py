@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from lore_mm.errors import ConfigError, nearest
 
-__all__ = ["Hub", "OpenClip", "Package", "WantedFile", "WeightsEntry", "load_table"]
+__all__ = ["Hub", "OpenClip", "Package", "WantedFile", "WeightsEntry", "load_table", "prompt_of"]
 
 
 class _Part(BaseModel):
@@ -68,7 +68,7 @@ class WeightsEntry(_Part):
     licence: str
     memory_mb: int
     address: str | None = None  # as open_embedder or open_chat takes it
-    prompt: Literal["compact", "full"] = "full"  # which prompt of the VLM extractor it was made for
+    prompt: Literal["compact", "full"] = "full"  # which prompt of an extractor or judge it was made for
     parameters_m: int | None = None  # millions, of a model that vLLM fetches itself; its memory is derived from these
     weight_bytes: int = 2  # a parameter
     kv_bytes: int | None = None  # a token: 2 · layers · heads of keys · width of a head · 2 bytes
@@ -110,3 +110,11 @@ def load_table(path: Path | None = None) -> Mapping[str, WeightsEntry]:
             if other not in table:
                 raise ConfigError(f"{path}: {name} needs an unknown entry {other!r}{nearest(other, table)}")
     return table
+
+
+def prompt_of(address: str) -> Literal["compact", "full"]:
+    """Which of the shipped prompts, or how long a one, the model at an address was made for."""
+    name = address.rpartition("#")[2] if "#" in address else address.partition(":")[2]
+    table = load_table()
+    entry = table.get(name) or next((e for e in table.values() if e.hub and e.hub.repository == name), None)
+    return entry.prompt if entry else "full"
