@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Quantity", "find_quantities", "format_number", "letter_size", "parse_number", "starts_measured"]
+__all__ = ["Quantity", "find_quantities", "format_number", "kind_of_unit", "letter_size", "parse_number", "starts_measured"]
 
 
 class Quantity(NamedTuple):
@@ -61,6 +61,16 @@ def _units() -> _Units:
     pattern = rf"{_FREE}(?P<n0>{_PLAIN})(?P<plus>\+)?" + one.replace("#", "0")
     pattern += "(?:" + more.replace("#", "1") + "(?:" + more.replace("#", "2") + ")?)?"
     return _Units(factors, re.compile(pattern, re.IGNORECASE))
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> dict[str, str]:
+    return {base: kind for kind, _, base in _units().factors.values() if kind != "count"}
+
+
+def kind_of_unit(base: str) -> str | None:
+    """The kind of quantity that is kept in a base unit: voltage for V; None for a unit that is none."""
+    return _kinds().get(base)
 
 
 _SCREEN = (

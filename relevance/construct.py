@@ -6,10 +6,11 @@ It knows the attribute schemas and the 18 dimensions, not items: what the item s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from lore_mm.knowledge import Knowledge
+from lore_mm.quantities import kind_of_unit
 from lore_mm.schema import AttributeSchema, Schemas, load_dimensions, load_schemas
 from lore_mm.types import Demand, Understanding
 from relevance.relations import DIMENSIONS
@@ -29,7 +30,8 @@ class Step:
     `attribute` is the one named where nothing is found; `attributes` are all that may answer. Where `closed`, the
     demanded value is one of the legal values of a single-valued attribute, so that another value there rules it out;
     `legal` then maps every folded spelling to its value.
-    `sources` is the order in which evidence is believed.
+    `sources` is the order in which evidence is believed. `impossible` names the other demand of the query that excludes
+    this one, where there is one: nothing can meet both.
     """
 
     demand: Demand
@@ -38,6 +40,7 @@ class Step:
     closed: bool
     legal: Mapping[str, str]
     sources: tuple[str, ...]
+    impossible: str = ""
 
 
 def construct(understanding: Understanding, knowledge: Knowledge, schemas: Schemas | None = None) -> tuple[Step, ...]:
@@ -50,24 +53,59 @@ def construct(understanding: Understanding, knowledge: Knowledge, schemas: Schem
     schema = (schemas or load_schemas()).for_category(category, knowledge)
     place = {dimension: i for i, dimension in enumerate(DIMENSIONS)}
     demands = sorted(understanding.demands, key=lambda d: (d.role != "head", place[d.dimension]))
-    return tuple(_step(demand, schema) for demand in demands)
+    clashes = {id(d): _wish(other) for d in demands for other in demands if d is not other and _exclude(d, other)}
+    return tuple(replace(_step(d, schema), impossible=clashes.get(id(d), "")) for d in demands)
+
+
+def _exclude(one: Demand, other: Demand) -> bool:
+    """True where no item can meet both: a value wanted and refused, or bounds that leave nothing between them."""
+    if one.dimension != other.dimension:
+        return False
+    if one.polarity != other.polarity:
+        return _meaning(one) == _meaning(other) and not (one.alternatives or other.alternatives)
+    if one.polarity < 0 or one.number is None or other.number is None or one.unit != other.unit:
+        return False
+    bounds = {one.op, other.op} == {"at_least", "at_most"}  # two plain sizes may be width and height
+    (low, high), (least, most) = _interval(one), _interval(other)
+    return (bounds or one.dimension == "price") and (low > most or least > high)
+
+
+def _wish(demand: Demand) -> str:
+    return demand.value if demand.polarity > 0 else f"no {demand.value}"
+
+
+def _meaning(demand: Demand) -> tuple[object, ...]:
+    value = spelling(demand.canonical or demand.value)
+    return value, demand.number, demand.number_high, demand.unit
+
+
+def _interval(demand: Demand) -> tuple[float, float]:
+    assert demand.number is not None
+    if demand.op == "at_least":
+        return demand.number, float("inf")
+    if demand.op == "at_most":
+        return float("-inf"), demand.number
+    return demand.number, demand.number if demand.number_high is None else demand.number_high
 
 
 def _step(demand: Demand, schema: AttributeSchema) -> Step:
     dimension = demand.dimension
     specs = [s for s in schema.specs.values() if s.dimension == dimension]
-    closed, legal = False, _OPEN
+    closed, legal, main = False, _OPEN, None
     if demand.number is not None and demand.unit:
-        specs = [s for s in specs if s.type == "number" and s.unit == demand.unit] or specs
+        measured = [s for s in specs if s.type == "number" and s.unit == demand.unit]
+        if dimension == "spec" and not measured:
+            main = kind_of_unit(demand.unit)  # a quantity that the schema of this kind of thing does not ask for
+        specs = measured or specs
     elif dimension in ("style_detail", "special", "function", "spec"):
         known = [s for s in specs if s.type == "choice" and _says(demand) in s.lookup]
         if known:
             closed, legal = not known[0].multi, known[0].lookup
         specs = known or specs
     names = tuple(s.name for s in specs)
-    main = names[0] if closed else _MAIN_ATTRIBUTE.get(dimension, dimension)
-    if main not in names and names:
-        main = names[0]
+    if main is None:
+        main = names[0] if closed else _MAIN_ATTRIBUTE.get(dimension, dimension)
+        main = main if main in names or not names else names[0]
     return Step(demand, main, names or (dimension,), closed, legal, load_dimensions()[dimension].evidence)
 
 

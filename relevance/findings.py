@@ -18,13 +18,13 @@ UNSTATED = 0.6
 
 # Nearest first. Relations that never compete (a colour's and a price's) need no order between them.
 _NEARNESS = """
-    exact synonym pure within member covers narrower hyponym hyponym_precise named compatible
+    exact synonym pure pure_small within on_a_piece member covers narrower hyponym hyponym_precise named compatible
     series_variant brand_child hypernym base near near_stage kin similar sibling genericized brand_store
-    one_step deviates multiple other_count set_of_single other_year unstated_model_year
-    family co_hyponym related accessory whole
+    sizes_reach one_step multiple deviates other_count set_of_single other_year unstated_model_year
+    processed patterned family co_hyponym related accessory whole likeness ingredient raw plain imitation
     other other_model model_accessory brand_parent brand_other part_of_set far_stage other_model_year contradicts
     other_currency main_of_accessory distant brand_other_trade unrelated
-    words_all words_some unstated words_everyday words_none
+    words_all words_some unstated words_everyday words_none impossible
 """.split()
 _RANK = {relation: i for i, relation in enumerate(_NEARNESS)}
 

@@ -7,15 +7,19 @@ was extracted; it opens no store, no model and no picture.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import scanner_for
 from lore_mm.schema import Schemas, load_schemas
+from lore_mm.text import singular, tokens
 from lore_mm.types import Demand, ItemFeatures, Leg, MatchPath, Understanding
 from relevance import follow_numbers, follow_shades, follow_special, follow_terms, follow_trees
 from relevance.construct import Step, construct
 from relevance.evidence import Found, ItemView
 from relevance.findings import Finding, wanted
+from relevance.follow_likeness import derivative, imitation
+from relevance.priority import disagreement
 
 __all__ = ["Follower", "follow"]
 
@@ -24,7 +28,9 @@ _MEETS = frozenset(
         "exact",
         "synonym",
         "pure",
+        "pure_small",
         "within",
+        "on_a_piece",
         "member",
         "narrower",
         "hyponym",
@@ -34,7 +40,10 @@ _MEETS = frozenset(
         "compatible",
     )
 )
-_SILENT = frozenset(("unstated", "unstated_model_year", "words_none", "words_some", "words_everyday", "other_currency"))
+_SILENT = frozenset(
+    ("unstated", "unstated_model_year", "plain", "words_none", "words_some", "words_everyday", "other_currency")
+)
+_MAY_BE = frozenset(("base", "hypernym", "covers"))  # known only by a wider value, which need not be what must not be
 _NICHE_CONFIDENCE = 0.6  # a group or a flaw nobody asked about counts only where the item is this sure of it
 
 _BY_KNOWLEDGE: Mapping[str, Callable[[Step, ItemView, Knowledge], Finding | None]] = {
@@ -73,13 +82,17 @@ class Follower:
 
     def follow(self, query_id: str, steps: Sequence[Step], view: ItemView) -> MatchPath:
         """Walk the steps on an item: one leg a step, and one for each thing about the item that nobody asked for."""
-        legs = [self._leg(step, view) for step in steps]
+        legs = [self._leg(step, view, steps) for step in steps]
         legs += self._unasked(steps, view)
         return MatchPath(query_id, view.item.item_id, tuple(legs))
 
-    def _leg(self, step: Step, view: ItemView) -> Leg:
-        finding = self._finding(step, view)
+    def _leg(self, step: Step, view: ItemView, steps: Sequence[Step]) -> Leg:
         demand = step.demand
+        if step.impossible:
+            reason = f"asks for {_wish(demand)}, and for {step.impossible}: nothing can be both"
+            return Leg(demand, step.attribute, "impossible", confidence=demand.confidence, reason=reason)
+        finding = self._finding(step, view)
+        finding = self._only_named(step, finding, view, steps) or finding
         if demand.polarity < 0:
             finding = _negate(finding, demand)
         elif finding.relation == "unstated" and (failure := view.failures.get(demand.dimension)):
@@ -92,8 +105,16 @@ class Follower:
             evidence=finding.evidence,
             confidence=finding.confidence * demand.confidence,
             deviation=finding.deviation,
-            reason=finding.reason,
+            reason=finding.reason + disagreement(finding.against),
         )
+
+    def _only_named(self, step: Step, finding: Finding, view: ItemView, steps: Sequence[Step]) -> Finding | None:
+        """The finding for an item that bears the demanded name without being the thing; None for the others."""
+        if step.demand.dimension == "category" and step.demand.role == "head":
+            return derivative(step, finding, view, _words_of(steps), self.knowledge)
+        if step.demand.dimension == "brand" and finding.relation in ("exact", "brand_child", "compatible"):
+            return imitation(step, finding, view)
+        return None
 
     def _finding(self, step: Step, view: ItemView) -> Finding:
         demand = step.demand
@@ -161,10 +182,21 @@ def _negate(finding: Finding, demand: Demand) -> Finding:
         relation, reason = "violated_negation", f"asks for no {demand.value}; it has {had}"
     elif finding.relation in _SILENT:
         relation, reason = "negation_unstated", f"asks for no {demand.value}; nothing says that it has it"
+    elif finding.relation in _MAY_BE:
+        relation, reason = "negation_unstated", f"asks for no {demand.value}; it has {had}, which need not be that"
     else:
         relation, reason = "satisfied_negation", f"asks for no {demand.value}; it has {had} instead"
     deviation = finding.deviation if relation == "violated_negation" else None
-    return Finding(relation, reason, finding.found, finding.evidence, finding.confidence, deviation, finding.attribute)
+    return replace(finding, relation=relation, reason=reason, deviation=deviation)
+
+
+def _wish(demand: Demand) -> str:
+    return demand.value if demand.polarity > 0 else f"no {demand.value}"
+
+
+def _words_of(steps: Sequence[Step]) -> frozenset[str]:
+    """All words of the demands, singular."""
+    return frozenset(singular(t.text) for step in steps for t in tokens(step.demand.value))
 
 
 def follow(understanding: Understanding, features: ItemFeatures, knowledge: Knowledge) -> MatchPath:

@@ -18,7 +18,7 @@ from relevance.follow_sizes import shoe_size
 FARTHEST = 1000.0  # a miss of more than this share is not told apart: a limit of 0 is missed by it
 # Sizes that come in steps of one: letter sizes in notches from M, shoe sizes, and things for so many.
 STEPPED = frozenset(("letter", "EU", "UK", "US", "person", "seat", "drawer", "tier"))
-__all__ = ["bundle", "deviation", "price", "spec", "year"]
+__all__ = ["bundle", "deviation", "pieces_of", "price", "spec", "year"]
 
 # Things that are dated: their year is part of what they are (LORE §10.3: wine, electronics, vehicles).
 MODEL_YEAR_DEPARTMENTS = frozenset(("electronics", "appliances", "vehicles", "automotive"))
@@ -51,7 +51,7 @@ def _asked(demand: Demand) -> str:
     return words.get(demand.op, number) + unit
 
 
-def _numeric(step: Step, founds: Iterable[Found]) -> Finding | None:
+def _numeric(step: Step, founds: Iterable[Found], view: ItemView, knowledge: Knowledge) -> Finding | None:
     """The nearest of the numbers an item states; an item sold in several sizes has several."""
     demand = step.demand
     findings = []
@@ -59,18 +59,52 @@ def _numeric(step: Step, founds: Iterable[Found]) -> Finding | None:
         if found.number is None or (demand.unit and found.unit and found.unit != demand.unit):
             continue
         miss = deviation(demand, found.number, found.number_high)
-        relation = "within" if miss == 0.0 else "one_step" if _one_step(demand, found) else "deviates"
+        relation = "within" if miss == 0.0 else "one_step" if _one_step(step, found) else "deviates"
         off = f", {miss:.0%} off" if relation == "deviates" and found.unit != "letter" else ""
+        if relation == "deviates" and demand.unit in _USED_UP and _is_one_of(_CONSUMED, view, knowledge):
+            packs = _packs(demand, found.number)
+            relation, off = ("multiple", f"; {packs} of it make that") if packs else (relation, off)
+        elif relation == "deviates" and demand.unit == "cm" and _is_one_of(_BEDS, view, knowledge):
+            found = replace(found, attribute="bed_size")
         findings.append(Finding.of(relation, found, f"asks for {demand.value}; it has {found.value}{off}", miss))
     return best(findings)
 
 
-def _one_step(demand: Demand, found: Found) -> bool:
-    """True where a stepped size is missed by one; a size without a unit is a shoe or clothes size."""
+def _one_step(step: Step, found: Found) -> bool:
+    """True where a stepped size is missed by one; a size without a unit is a shoe or clothes size.
+
+    Heels of 5 cm and more come in steps of a cm (LORE §10.3).
+    """
+    demand = step.demand
     if demand.number is None or found.number is None or demand.op not in ("eq", "range"):
         return False
     stepped = demand.unit in STEPPED or (demand.unit is None and demand.dimension == "spec")
-    return stepped and abs(demand.number - found.number) <= 1
+    heel = demand.unit == "cm" and "heel_height" in step.attributes and 5.0 <= demand.number <= _HIGHEST_HEEL
+    return (stepped or heel) and abs(demand.number - found.number) <= 1.0 + 1e-9
+
+
+_HIGHEST_HEEL = 20.0
+# Beds, and what lies on them, come in fixed widths and lengths.
+_BEDS = ("bed", "mattress", "bed_sheet", "fitted_sheet", "duvet", "duvet_cover")
+# What is used up, of which several packs are as good as one large one.
+_CONSUMED = tuple("food seed soil fertilizer detergent dog_food cat_food cat_litter haircare soap".split())
+_USED_UP = ("g", "ml")
+_MOST_PACKS = 20
+_ROUNDED = 0.02  # two packs of 0.5 l are a quart
+
+
+def _is_one_of(these: Iterable[str], view: ItemView, knowledge: Knowledge) -> bool:
+    kinds = [f.value for f in view.categories if f.value in knowledge.categories]
+    return any(knowledge.is_a(kind, one) for kind in kinds for one in these)
+
+
+def _packs(demand: Demand, number: float) -> int:
+    """How many packs of `number` make the demanded amount; 0 where they do not, or nobody would buy so many."""
+    if demand.op != "eq" or not demand.number or number <= 0:
+        return 0
+    packs = demand.number / number
+    whole = round(packs) if packs <= _MOST_PACKS + 1 else 0
+    return whole if 2 <= whole <= _MOST_PACKS and abs(packs - whole) <= _ROUNDED * whole else 0
 
 
 def spec(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
@@ -79,9 +113,10 @@ def spec(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
     if demand.number is None:
         return None
     stated = [f for f in view.stated("spec") if f.attribute in step.attributes]
-    finding = _numeric(step, stated) or _numeric(step, view.stated("spec"))
+    finding = _numeric(step, stated, view, knowledge) or _numeric(step, view.stated("spec"), view, knowledge)
     if finding is None or finding.relation != "within":
-        others = (_numeric(step, _from_text(step, view, knowledge)), shoe_size(step, view, knowledge))
+        text = _from_text(step, view, knowledge)
+        others = (_numeric(step, text, view, knowledge), shoe_size(step, view, knowledge))
         finding = best([x for x in (finding, *others) if x])
     return finding or unstated(demand)
 
@@ -136,6 +171,8 @@ def year(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
     if demand.number is None:
         return unstated(demand, "unstated_model_year" if dated else "unstated")
     here = [f for f in view.stated("year") if f.number is not None]
+    if not dated:  # a year in a seller's field is that of the listing as often as that of the thing
+        here = [f for f in here if any(e.source == "title" for e in f.evidence)]
     here = here or [
         Found(q.text, "year", q.number, evidence=(Evidence("title", q.text, q.start, q.end),), confidence=0.9)
         for source, q in view.quantities
@@ -175,7 +212,7 @@ def bundle(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
         op, number = _WORDS[demand.canonical]
         demand = replace(demand, op=op, number=number)
     assert demand.number is not None
-    here = _pieces_of(view)
+    here = pieces_of(view)
     if here:
         return best(_pieces(demand, found) for found in here)
     if demand.number <= 1:
@@ -186,7 +223,7 @@ def bundle(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
     return unstated(demand)
 
 
-def _pieces_of(view: ItemView) -> list[Found]:
+def pieces_of(view: ItemView) -> list[Found]:
     """The numbers of pieces that the item states; a set of unsaid size has none."""
     stated = [f for f in view.stated("bundle") if f.number is not None]
     counted = [

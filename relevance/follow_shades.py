@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lore_mm.knowledge import Knowledge
+from lore_mm.types import Demand
 from relevance.construct import Step
 from relevance.evidence import Found, ItemView
-from relevance.findings import Finding, best, unstated, wanted
+from relevance.findings import UNSTATED, Finding, best, unstated, wanted
+from relevance.follow_numbers import deviation, pieces_of
+from relevance.priority import believed
 
 __all__ = ["color", "color_relation", "material", "material_relation"]
 
@@ -41,9 +46,22 @@ def color(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
                 continue
             relation = color_relation(want, found.value, knowledge)
             share = _area(want, relation, found, here, knowledge)
-            deviation = None if share is None else max(0.0, 1.0 - share)
-            findings.append(Finding.of(relation, found, _color_reason(demand.value, relation, found, share), deviation))
+            rest = None if share is None else max(0.0, 1.0 - share)
+            if share is not None and relation in ("exact", "member") and _covers_a_piece(share, view):
+                relation = "on_a_piece"
+            findings.append(Finding.of(relation, found, _color_reason(demand.value, relation, found, share), rest))
     return _nearest_shade(findings) or unstated(demand)
+
+
+_MANY = 10  # pieces; of more, a colour that covers half of one is not told from a speck
+
+
+def _covers_a_piece(share: float, view: ItemView) -> bool:
+    """True where a colour covers less than half of a set, but as much as half of one of its pieces."""
+    if share >= 0.5:
+        return False
+    pieces = max((2.0 if f.number is None else f.number for f in pieces_of(view) if f.value != "single"), default=1.0)
+    return share * min(pieces, _MANY) >= 0.5
 
 
 def _nearest_shade(findings: list[Finding]) -> Finding | None:
@@ -108,17 +126,47 @@ def _umbrellas(name: str, knowledge: Knowledge) -> set[str]:
 def material(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
     """What the item is made of against the demanded material, with the stated fraction where there is one."""
     demand = step.demand
-    here = [f for f in view.stated("material") or view.mentioned("material") if not f.negated]
-    pure = demand.op == "share"
     findings = []
     for want in wanted(demand):
-        for found in here:
+        for found in _made_of(view, knowledge):
             relation = material_relation(want, found.value, knowledge)
-            deviation = None if found.share is None else max(0.0, 1.0 - found.share)
-            if relation == "exact" and pure:
-                relation = "pure"
-            findings.append(Finding.of(relation, found, _material_reason(demand.value, relation, found), deviation))
-    return best(findings) or unstated(demand)
+            rest = None if found.share is None else max(0.0, 1.0 - found.share)
+            if "share" in (demand.unit, demand.op) and (relation == "exact" or (relation == "member" and rest is not None)):
+                relation, rest = _by_share(demand, found, view, knowledge)
+            findings.append(Finding.of(relation, found, _material_reason(demand.value, relation, found), rest))
+    nearest = best(findings)
+    if demand.op == "at_most" and (nearest is None or nearest.relation in ("base", "kin", "other")):
+        return Finding("within", f"asks for {demand.value}; nothing says that it has any", confidence=UNSTATED)
+    return nearest or unstated(demand)
+
+
+def _made_of(view: ItemView, knowledge: Knowledge) -> tuple[Found, ...]:
+    """The item's materials, by whom it is believed: its text before the seller's field."""
+    if "material" not in view.believed:
+
+        def disagree(one: str, other: str) -> bool:
+            same = ("exact", "member", "base")
+            return material_relation(one, other, knowledge) not in same
+
+        here = [f for f in view.stated("material") or view.mentioned("material") if not f.negated]
+        view.believed["material"] = believed(here, "material", disagree)
+    return view.believed["material"]
+
+
+_SMALL_WEAR = ("socks", "tights")  # not made without some elastic thread
+
+
+def _by_share(demand: Demand, found: Found, view: ItemView, knowledge: Knowledge) -> tuple[str, float | None]:
+    """The relation and deviation where a share of the material is demanded: all of it, or so much."""
+    if demand.op == "share" and (demand.number is None or demand.number >= 1.0):
+        kinds = [f.value for f in view.categories if f.value in knowledge.categories]
+        small = any(knowledge.is_a(kind, one) for kind in kinds for one in _SMALL_WEAR)
+        return "pure_small" if small else "pure", None if found.share is None else max(0.0, 1.0 - found.share)
+    if found.share is None:
+        return "exact", None
+    least = replace(demand, op="at_least") if demand.op == "share" else demand
+    miss = deviation(least, found.share)
+    return ("within" if miss == 0.0 else "deviates"), miss
 
 
 def _material_reason(value: str, relation: str, found: Found) -> str:
@@ -128,6 +176,7 @@ def _material_reason(value: str, relation: str, found: Found) -> str:
     return {
         "exact": f"asks for {value}; {source} {found.value}",
         "pure": f"asks for {value}; {source} {found.value}, of no stated share",
+        "pure_small": f"asks for {value}; {source} {found.value}, of no stated share",
         "member": f"asks for {value}; {found.value} is one",
         "base": f"asks for {value}; {source} {found.value}, which may be that",
         "kin": f"asks for {value}; {source} {found.value}, a related material",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from lore_mm.knowledge import Knowledge
 from lore_mm.types import Demand, Evidence
 from relevance.construct import Step
@@ -13,7 +16,8 @@ from relevance.follow_trees import goes_with, mains_of
 
 __all__ = ["audience", "component", "store"]
 
-_STAGES = (1.0, 3.0, 6.0, 12.0)  # years at which the next stage begins (LORE §10.3)
+_STAGES = (0.0, 1.0, 3.0, 6.0, 12.0, float("inf"))  # years at which one stage ends and the next begins (LORE §10.3)
+_OPEN = 120.0  # years: no upper end
 
 
 def audience(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
@@ -23,7 +27,44 @@ def audience(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
         aged = best(_age(demand, found) for found in _ages(view))
         if aged is not None:
             return aged
-    return term(step, view, knowledge)
+    finding = term(step, view, knowledge)
+    if finding.relation == "unstated":
+        return _plain(demand, view, knowledge) or finding
+    if finding.relation in ("contradicts", "far_stage"):
+        return _large_enough(demand, finding, view, knowledge) or finding
+    return finding
+
+
+def _plain(demand: Demand, view: ItemView, knowledge: Knowledge) -> Finding | None:
+    """A thing for nobody in particular, where things are made for the group: a toothbrush is no child's toothbrush."""
+    groups = [t for want in wanted(demand) if (t := knowledge.terms.get(("audience", want)))]
+    for kind in view.categories:
+        if any(knowledge.is_a(kind.value, made) for group in groups for made in group.dedicated):
+            reason = f"asks for {demand.value}; nothing says so, and a {kind.value.replace('_', ' ')} for them would"
+            return Finding("plain", reason, confidence=UNSTATED)
+    return None
+
+
+# Body heights in cm at which children's sizes reach grown-ups (LORE §10.3).
+_GROWN: Mapping[str, float] = MappingProxyType({"women": 160.0, "men": 170.0, "adults": 160.0})
+_CHILDREN = frozenset(("kids", "boys", "girls"))
+_TALLEST = 200.0
+
+
+def _large_enough(demand: Demand, finding: Finding, view: ItemView, knowledge: Knowledge) -> Finding | None:
+    """Children's clothes in sizes, by the height of the wearer, that the grown-ups asked for can wear."""
+    heights = [_GROWN[want] for want in wanted(demand) if want in _GROWN]
+    if not heights or not _CHILDREN.intersection(finding.found):
+        return None
+    if not any(knowledge.is_a(kind.value, "clothing") for kind in view.categories):
+        return None
+    for source, q in view.quantities:
+        high = q.number if q.number_high is None else q.number_high
+        if q.unit == "cm" and min(heights) <= high <= _TALLEST:
+            reason = f"asks for {demand.value}; it is for {finding.found[0]}, in sizes up to {q.text}"
+            place = Evidence(source, q.text, q.start, q.end)
+            return Finding("sizes_reach", reason, (q.text,), (place, *finding.evidence), finding.confidence)
+    return None
 
 
 def _ages(view: ItemView) -> list[Found]:
@@ -33,7 +74,7 @@ def _ages(view: ItemView) -> list[Found]:
             value=q.text,
             attribute="age",
             number=q.number,
-            number_high=q.number_high if q.op != "at_least" else 120.0,
+            number_high=q.number_high if q.op != "at_least" else _OPEN,
             unit=q.unit,
             evidence=(Evidence(source, q.text, q.start, q.end),),
             confidence=0.9 if source == "title" else 0.7,
@@ -49,12 +90,15 @@ def _age(demand: Demand, found: Found) -> Finding:
     reason = f"asks for {demand.value}; it is for {found.value}"
     if deviation(demand, found.number, high) == 0.0:
         return Finding.of("exact", found, reason)
-    same = _stage(demand.number) in range(_stage(found.number), _stage(high) + 1)
+    asked = _stages(demand.number, demand.number if demand.number_high is None else demand.number_high)
+    too_young = high >= _OPEN and demand.number < found.number  # "3+" says that it is not for younger ones
+    same = not too_young and asked & _stages(found.number, high)
     return Finding.of("near_stage" if same else "far_stage", found, reason)
 
 
-def _stage(years: float) -> int:
-    return sum(years >= begins for begins in _STAGES)
+def _stages(low: float, high: float) -> set[int]:
+    """The stages that an age or a range of ages touches; who is 6 ends one and begins the next."""
+    return {i for i in range(len(_STAGES) - 1) if low <= _STAGES[i + 1] and high >= _STAGES[i]}
 
 
 def component(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
@@ -80,11 +124,15 @@ def store(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
     if not here:
         return unstated(demand)
     found = here[0]
-    named = [m.canonical for m in view.scan(found.value)]
+    mentions = view.scan(found.value)
+    named = [m.canonical for m in mentions]
+    makers = {m.canonical for m in mentions if m.dimension == "brand"}
+    own = {f.value for f in view.stated("brand")}
     said = found.value.casefold()
-    if any(want in named or want.casefold() in said for want in (*wanted(demand), demand.value)):
+    another = bool(makers) and bool(own) and not makers & own  # the official shop of another maker is not the one
+    if not another and any(want in named or want.casefold() in said for want in (*wanted(demand), demand.value)):
         return Finding.of("exact", found, f"asks for {demand.value}; {found.value} sells it")
-    if any(f.value in named for f in view.stated("brand")):
+    if own.intersection(named):
         return Finding.of("brand_store", found, f"asks for {demand.value}; {found.value} is a shop of the brand")
     return Finding(
         "other", f"asks for {demand.value}; {found.value} sells it", (found.value,), found.evidence, UNSTATED

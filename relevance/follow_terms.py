@@ -8,6 +8,7 @@ from lore_mm.text import fold, singular, tokens
 from relevance.construct import Step, spelling
 from relevance.evidence import Found, ItemView
 from relevance.findings import UNSTATED, Finding, best, unstated, wanted
+from relevance.priority import believed
 
 __all__ = ["term", "term_relation", "words"]
 
@@ -53,10 +54,9 @@ def term(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
     """A term against what the item says on that dimension, stated or mentioned anywhere in its text."""
     demand = step.demand
     dimension = demand.dimension
-    stated = [f for f in view.stated(dimension) if f.attribute not in _NUMBERED]
     findings = []
     for want in wanted(demand):
-        for found in (*stated, *view.mentioned(dimension)):
+        for found in _said(view, dimension, knowledge):
             relation = term_relation(dimension, want, found.value, knowledge)
             if relation == "other" and _same_legal(step, want, found.value):
                 relation = "exact"
@@ -68,6 +68,22 @@ def term(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
                 continue
             findings.append(Finding.of(relation, found, _reason(demand.value, relation, found)))
     return best(findings) or _in_words(step, view, knowledge) or unstated(demand)
+
+
+def _said(view: ItemView, dimension: str, knowledge: Knowledge) -> tuple[Found, ...]:
+    """What the item says on a dimension in words, by whom it is believed. Values that go together do not disagree."""
+    if dimension not in view.believed:
+        stated = (f for f in view.stated(dimension) if f.attribute not in _NUMBERED)
+        apart = _APART | {"other"} if dimension in _EXCLUSIVE else _APART
+
+        def disagree(one: str, other: str) -> bool:
+            return term_relation(dimension, one, other, knowledge) in apart
+
+        view.believed[dimension] = believed((*stated, *view.mentioned(dimension)), dimension, disagree)
+    return view.believed[dimension]
+
+
+_APART = frozenset(("contradicts", "far_stage"))
 
 
 def _in_words(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:

@@ -34,16 +34,10 @@ def believed(found: Sequence[Found], dimension: str, disagree: Disagree) -> tupl
         return tuple(found)
     best = min(heard)
     top = [f for rank, f in placed if rank == best and not f.negated]
-    backed = {e.source for f in top for e in f.evidence}
-    fallen = [
-        f
-        for rank, f in placed
-        if rank is not None
-        and rank > best
-        and not f.negated
-        and any(disagree(t.value, f.value) for t in top)
-        and not any(e.source in backed for e in f.evidence)
-    ]
+    lower = [f for rank, f in placed if rank is not None and rank > best and not f.negated]
+    strange = [f for f in lower if any(disagree(t.value, f.value) for t in top)]
+    agreed = {e.source for f in (*top, *lower) if f not in strange for e in f.evidence}
+    fallen = [f for f in strange if not any(e.source in agreed for e in f.evidence)]
     return tuple(_opposed(f, fallen, disagree) if f in top else f for f in found if f not in fallen)
 
 

@@ -26,6 +26,7 @@ RELATIONS: Mapping[str, str] = MappingProxyType(
         "words_all": "the demand is not in the knowledge tables; all its words stand in the item's text",
         "words_some": "the demand is not in the knowledge tables; some of its words stand in the item's text",
         "words_none": "the demand is not in the knowledge tables; none of its words stands in the item's text",
+        "impossible": "the query asks for this and for what excludes it",
         "words_everyday": "everyday words that say nothing in particular, and do not stand in the item's text",
         # category, along the tree
         "hyponym": "a kind below a broad demanded kind",
@@ -40,6 +41,11 @@ RELATIONS: Mapping[str, str] = MappingProxyType(
         "accessory": "an accessory or part of the demanded thing",
         "main_of_accessory": "the main thing, where its accessory is demanded",
         "whole": "a thing that contains the demanded part",
+        "processed": "made from the demanded thing, or after it: dried, brewed, artificial",
+        "patterned": "another thing with the demanded one drawn on it or shown by it",
+        "likeness": "a toy or figure of the demanded thing",
+        "ingredient": "another thing that holds the demanded one",
+        "raw": "what the demanded thing grows from",
         "unrelated": "a kind that has nothing to do with the demanded one",
         # brand and model
         "brand_child": "a daughter brand of the demanded brand",
@@ -47,6 +53,7 @@ RELATIONS: Mapping[str, str] = MappingProxyType(
         "brand_other": "another maker's brand",
         "brand_other_trade": "another maker's brand, in a trade that the demanded brand is not in",
         "genericized": "another maker's, where the demanded brand's name has become the thing's own",
+        "imitation": "names the demanded brand only as what it is made to look like",
         "compatible": "another maker's accessory that is made for the demanded brand",
         "series_variant": "a variant of the demanded series",
         "other_model": "another model",
@@ -61,6 +68,8 @@ RELATIONS: Mapping[str, str] = MappingProxyType(
         "base": "the item is known only by the family or umbrella word of the demanded value",
         "family": "the item has another value of the demanded value's family",
         "pure": "the item has the demanded material, which is demanded pure",
+        "pure_small": "the same on socks and the like, which are not made without some other thread",
+        "on_a_piece": "one piece of the set is in the demanded colour",
         "kin": "the item has a related material",
         # numbers
         "within": "the number is inside what is demanded",
@@ -77,6 +86,8 @@ RELATIONS: Mapping[str, str] = MappingProxyType(
         # audience, store and what nobody asked for
         "near_stage": "made for a neighbouring age",
         "far_stage": "made for another age",
+        "plain": "made for nobody in particular, where things are made for the demanded group",
+        "sizes_reach": "made for children, in sizes that reach the grown-ups asked for",
         "niche": "made for a special group, where the query names none",
         "brand_store": "a shop that carries the demanded shop's name beside its own",
         "second_rate": "used, flawed, a sample or the like, where the query does not ask for that",
@@ -85,7 +96,7 @@ RELATIONS: Mapping[str, str] = MappingProxyType(
 
 _WORDS = ("words_all", "words_some", "words_none", "words_everyday")
 _NEGATIONS = ("satisfied_negation", "negation_unstated", "violated_negation")
-_COMMON = ("exact", "synonym", "unstated", *_NEGATIONS, *_WORDS)
+_COMMON = ("exact", "synonym", "unstated", "impossible", *_NEGATIONS, *_WORDS)
 _TERM = (*_COMMON, "covers", "narrower", "near", "contradicts", "other")
 _TREE = (
     "hyponym",
@@ -100,9 +111,14 @@ _TREE = (
     "accessory",
     "main_of_accessory",
     "whole",
+    "processed",
+    "patterned",
+    "likeness",
+    "ingredient",
+    "raw",
     "unrelated",
 )
-_BRAND = ("brand_child", "brand_parent", "brand_other", "brand_other_trade", "genericized", "compatible")
+_BRAND = ("brand_child", "brand_parent", "brand_other", "brand_other_trade", "genericized", "imitation", "compatible")
 
 # dimension → the relations that its legs may have; the keys are the 18 dimensions in the order paths are read
 LEGAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -115,11 +131,11 @@ LEGAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "bundle": (*_TERM, "multiple", "other_count", "part_of_set", "set_of_single"),
         "style_detail": _TERM,
         "style": _TERM,
-        "color": (*_COMMON, "member", "base", "near", "family", "other"),
-        "material": (*_COMMON, "pure", "member", "base", "kin", "other"),
-        "spec": (*_TERM, "within", "one_step", "deviates"),
+        "color": (*_COMMON, "on_a_piece", "member", "base", "near", "family", "other"),
+        "material": (*_COMMON, "pure", "pure_small", "within", "deviates", "member", "base", "kin", "other"),
+        "spec": (*_TERM, "within", "one_step", "multiple", "deviates"),
         "function": _TERM,
-        "audience": (*_TERM, "near_stage", "far_stage", "niche"),
+        "audience": (*_TERM, "plain", "sizes_reach", "near_stage", "far_stage", "niche"),
         "season": _TERM,
         "year": (*_COMMON, "within", "other_year", "other_model_year", "unstated_model_year"),
         "price": (*_COMMON, "within", "deviates", "other_currency"),

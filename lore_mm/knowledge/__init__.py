@@ -12,7 +12,8 @@ The files, each optional in a user's folder:
     series.toml       [Name] terms, brand, category, base
     colors.toml       [name] terms, family, hex, near
     materials.toml    [name] terms, umbrella, kin
-    terms.toml        [dimension.value] terms, stage, excludes, near, categories
+    terms.toml        [dimension.value] terms, stage, excludes, near, categories, dedicated
+    derivatives.toml  [id] relation (processed | patterned | likeness | ingredient | raw), of, kinds, terms
     needs.toml        [id] terms, words, kind (jargon | solution | substitute), demands = [{dimension, value} …], why
     homonyms.toml     [word] readings = [{dimension, value, likelihood, near, why} …]
 
@@ -37,6 +38,7 @@ __all__ = [
     "Brand",
     "Category",
     "Color",
+    "Derivative",
     "Homonym",
     "HomonymReading",
     "Knowledge",
@@ -124,6 +126,21 @@ class Term(_Entry):
     excludes: tuple[str, ...] = ()  # values of the same dimension that contradict it
     near: tuple[str, ...] = ()  # values that pass for it with a tolerance
     categories: tuple[str, ...] = ()  # only meaningful in these categories (and below); empty: anywhere
+    dedicated: tuple[str, ...] = ()  # audiences: categories of which there are things made for just this group
+
+
+class Derivative(_Entry):
+    """What bears another thing's name without being it: "rose tea" comes of a rose, a "rose" dress shows one.
+
+    An item that names a kind of `of` in its title stands in `relation` to it where it is of one of `kinds`, or where
+    one of `terms` stands beside the name.
+    """
+
+    id: str
+    relation: Literal["processed", "patterned", "likeness", "ingredient", "raw"]
+    of: tuple[str, ...]  # category ids
+    kinds: tuple[str, ...] = ()  # category ids
+    terms: tuple[str, ...] = ()  # single words, singular
 
 
 class NeedDemand(_Entry):
@@ -175,6 +192,7 @@ class Knowledge:
         terms: Iterable[Term] = (),
         needs: Iterable[Need] = (),
         homonyms: Iterable[Homonym] = (),
+        derivatives: Iterable[Derivative] = (),
     ) -> None:
         self.categories: Mapping[str, Category] = {c.id: c for c in categories}
         self.brands: Mapping[str, Brand] = {b.name: b for b in brands}
@@ -184,6 +202,7 @@ class Knowledge:
         self.terms: Mapping[tuple[str, str], Term] = {(t.dimension, t.value): t for t in terms}
         self.needs: Mapping[str, Need] = {n.id: n for n in needs}
         self.homonyms: Mapping[str, Homonym] = {h.word: h for h in homonyms}
+        self.derivatives: Mapping[str, Derivative] = {d.id: d for d in derivatives}
         self._check()
         self._above = {category: tuple(self._walk_up(category)) for category in self.categories}
 
@@ -199,6 +218,7 @@ class Knowledge:
             self.terms,
             self.needs,
             self.homonyms,
+            self.derivatives,
         )
         return sha_of([[entry.model_dump(mode="json") for entry in table.values()] for table in tables])
 
@@ -252,6 +272,10 @@ class Knowledge:
             for field in ("covers", "excludes", "near"):
                 need(f"terms {t.dimension}", t.value, field, getattr(t, field), legal)
             need(f"terms {t.dimension}", t.value, "categories", t.categories, self.categories)
+            need(f"terms {t.dimension}", t.value, "dedicated", t.dedicated, self.categories)
+        for derivative in self.derivatives.values():
+            need("derivatives", derivative.id, "of", derivative.of, self.categories)
+            need("derivatives", derivative.id, "kinds", derivative.kinds, self.categories)
         tables: Mapping[str, Collection[str]] = {
             "category": self.categories,
             "brand": self.brands,
@@ -278,7 +302,7 @@ class Knowledge:
 
 
 _HERE = Path(__file__).parent
-_FILES = ("categories", "brands", "series", "colors", "materials", "terms", "needs", "homonyms")
+_FILES = ("categories", "brands", "series", "colors", "materials", "terms", "needs", "homonyms", "derivatives")
 
 
 @lru_cache(maxsize=8)
@@ -329,4 +353,5 @@ _KINDS: Mapping[str, tuple[type[_Entry], str]] = {
     "materials": (Material, "name"),
     "needs": (Need, "id"),
     "homonyms": (Homonym, "word"),
+    "derivatives": (Derivative, "id"),
 }

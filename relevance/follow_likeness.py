@@ -1,0 +1,86 @@
+"""What bears a name without being the thing: rose tea, a mushroom of plush, seeds of tulips, sneakers in Nike's style.
+
+Which kinds and words make another thing of a name is knowledge (`lore_mm/knowledge/derivatives.toml`). This module
+knows nothing of how near the bearer then is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Set
+
+from lore_mm.knowledge import Derivative, Knowledge
+from lore_mm.text import singular
+from relevance.construct import Step
+from relevance.evidence import Found, ItemView
+from relevance.findings import Finding, wanted
+
+__all__ = ["derivative", "imitation"]
+
+# Nearer kinds than these are what was asked for, whatever else they are named after.
+_FAR = frozenset(("co_hyponym", "related", "distant", "unrelated", "ingredient", "whole", "main_of_accessory"))
+_NAMED = frozenset(("exact", "synonym", "hyponym", "hyponym_precise", "named"))
+_SAYS = {
+    "processed": "made from it or after it",
+    "patterned": "another thing that shows it",
+    "likeness": "a figure of it",
+    "ingredient": "another thing that holds it",
+    "raw": "what it grows from",
+}
+
+
+def derivative(step: Step, finding: Finding, view: ItemView, asked: Set[str], knowledge: Knowledge) -> Finding | None:
+    """The item as something that only bears the demanded kind's name; None where it does not.
+
+    `asked`: all words of the query, singular. Who asks for dried mango gets just that.
+    """
+    if finding.relation not in _FAR and finding.relation not in _NAMED:
+        return None
+    for want in wanted(step.demand):
+        for entry in knowledge.derivatives.values():
+            if any(knowledge.is_a(want, kind) for kind in entry.of):
+                found = _borne(want, entry, finding, view, asked, knowledge)
+                if found is not None:
+                    reason = f"asks for {step.demand.value}; {found.quote!r} is {_SAYS[entry.relation]}"
+                    return Finding.of(entry.relation, found, reason)
+    return None
+
+
+def _borne(
+    want: str, entry: Derivative, finding: Finding, view: ItemView, asked: Set[str], knowledge: Knowledge
+) -> Found | None:
+    """What shows that the item is such a bearer of the name: its kind, or the word beside the name."""
+    names = [f for f in view.mentioned("category", title_only=True) if not f.negated]
+    if not any(knowledge.is_a(f.value, want) for f in names):
+        return None
+    if finding.relation in _FAR:
+        kinds = (f for f in (*view.categories, *names) if not knowledge.is_a(f.value, want))
+        of_kind = (f for f in kinds if any(knowledge.is_a(f.value, kind) for kind in entry.kinds))
+        if (found := next(of_kind, None)) is not None:
+            return found
+    for term in entry.terms:
+        place = view.words.get(singular(term))
+        if place is not None and place.source == "title" and singular(term) not in asked:
+            return Found(term, "category", evidence=(place,), confidence=finding.confidence)
+    return None
+
+
+_BEFORE = re.compile(
+    r"\b(?:inspired by|similar to|style of|imitation(?: of)?|replica(?: of)?|dupe (?:of|for)|fake|alternative to)\W*$",
+    re.IGNORECASE,
+)
+_AFTER = re.compile(r"[\s-](?:style|inspired|look-?alike|dupe|replica|imitation)\b", re.IGNORECASE)
+
+
+def imitation(step: Step, finding: Finding, view: ItemView) -> Finding | None:
+    """A maker named only as what the thing is made to look like; None where the maker is stated, or named as such."""
+    place = finding.evidence[0] if finding.evidence else None
+    if place is None or place.source != "title" or place.start is None or place.end is None:
+        return None
+    if any(e.source.startswith("given") for e in finding.evidence):
+        return None
+    title = view.item.title
+    if not _BEFORE.search(title[: place.start]) and not _AFTER.match(title, place.end):
+        return None
+    reason = f"asks for {step.demand.value}; it is only made to look like {finding.found[0]}"
+    return Finding("imitation", reason, finding.found, finding.evidence, finding.confidence, None, finding.attribute)
