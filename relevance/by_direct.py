@@ -30,7 +30,7 @@ from lore_mm.models.table import prompt_of
 from lore_mm.types import Demand, Item, ItemFeatures, Judgment, MatchPath, Provenance, Query, Understanding
 from relevance.by_rules import RulesJudge
 from relevance.dossier import BUDGETS, Budget, Dossiers
-from relevance.levels import LEVELS, Probabilities, as_probabilities, grade_of, score_of
+from relevance.levels import LEVELS, Probabilities, as_probabilities, broken, grade_of, score_of
 from relevance.pair_prompt import PROMPTS, PairPrompt, by_query, look
 from relevance.protocol import Pair, Pictures, failed_judgment, refused
 from relevance.rules import Rulebook
@@ -174,7 +174,7 @@ class DirectJudge:
             grade=grade,
             probabilities=probabilities,
             score=score_of(probabilities),
-            failed_dimensions=() if grade.relevant else begun.failed_dimensions,
+            failed_dimensions=broken(begun.path, grade),
             status="ok",
             error=None,
         )

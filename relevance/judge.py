@@ -57,18 +57,34 @@ def open_judge(
     *,
     rules: Path | None = None,
     pictures: Pictures | None = None,
+    calibration: str | Path | None = None,
     **options: Any,
 ) -> PairJudge:
     """The judge of an address; `MODES` lists them. `rules` is the rulebook, the shipped one unless given.
 
-    `pictures` reads the pictures of items for the modes that look at them; `options` are the mode's own and its
-    model's.
+    `pictures` reads the pictures of items for the modes that look at them; `calibration` is a file that `lore calibrate
+    judge` wrote for this very judge, or "contextual"; `options` are the mode's own and its model's.
 
     Raises:
         InputError: no such judge, or an option that it does not have.
         ConfigError: the rulebook is wrong.
         ModelError, MissingExtraError: its model cannot be had.
     """
+    judge = _opened(address, knowledge, rules, pictures, options)
+    if calibration is None:
+        return judge
+    from relevance.calibration import calibrated
+
+    try:
+        return calibrated(judge, calibration)
+    except Exception:
+        judge.close()
+        raise
+
+
+def _opened(
+    address: str, knowledge: Knowledge | None, rules: Path | None, pictures: Pictures | None, options: dict[str, Any]
+) -> PairJudge:
     mode, colon, rest = address.partition(":")
     if mode not in MODES or (colon and not rest):
         raise InputError(f"no judge {address!r}{nearest(mode, MODES)}; legal: {', '.join(MODES.values())}")

@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lore_mm.types import Grade
+from lore_mm.types import Grade, MatchPath
 
-__all__ = ["LEVELS", "Probabilities", "as_probabilities", "grade_of", "score_of"]
+__all__ = ["LEVELS", "Probabilities", "as_probabilities", "broken", "grade_of", "score_of"]
 
 Probabilities = tuple[float, float, float, float]  # of L1 … L4, summing to 1
 LEVELS: tuple[str, ...] = tuple(str(level) for level in Grade)
@@ -52,3 +52,10 @@ def grade_of(probabilities: Sequence[float]) -> Grade:
         if reached < 0.5 - _EPSILON:
             return level
     return Grade.L4
+
+
+def broken(path: MatchPath | None, grade: Grade) -> tuple[str, ...]:
+    """The dimensions at L2 or L1 of a path that explains a grade; none for a relevant one, which has failed nothing."""
+    if path is None or grade.relevant:
+        return ()
+    return tuple(dict.fromkeys(leg.demand.dimension for leg in path.legs if leg.level and not leg.level.relevant))
