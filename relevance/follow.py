@@ -12,7 +12,6 @@ from dataclasses import replace
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import scanner_for
 from lore_mm.schema import Schemas, load_schemas
-from lore_mm.text import singular, tokens
 from lore_mm.types import Demand, ItemFeatures, Leg, MatchPath, Understanding
 from relevance import follow_numbers, follow_shades, follow_special, follow_terms, follow_trees
 from relevance.construct import Step, construct
@@ -111,7 +110,7 @@ class Follower:
     def _only_named(self, step: Step, finding: Finding, view: ItemView, steps: Sequence[Step]) -> Finding | None:
         """The finding for an item that bears the demanded name without being the thing; None for the others."""
         if step.demand.dimension == "category" and step.demand.role == "head":
-            return derivative(step, finding, view, _words_of(steps), self.knowledge)
+            return derivative(step, finding, view, steps, self.knowledge)
         if step.demand.dimension == "brand" and finding.relation in ("exact", "brand_child", "compatible"):
             return imitation(step, finding, view)
         return None
@@ -192,11 +191,6 @@ def _negate(finding: Finding, demand: Demand) -> Finding:
 
 def _wish(demand: Demand) -> str:
     return demand.value if demand.polarity > 0 else f"no {demand.value}"
-
-
-def _words_of(steps: Sequence[Step]) -> frozenset[str]:
-    """All words of the demands, singular."""
-    return frozenset(singular(t.text) for step in steps for t in tokens(step.demand.value))
 
 
 def follow(understanding: Understanding, features: ItemFeatures, knowledge: Knowledge) -> MatchPath:

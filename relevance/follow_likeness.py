@@ -7,10 +7,11 @@ knows nothing of how near the bearer then is.
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Sequence
+from functools import lru_cache
 
 from lore_mm.knowledge import Derivative, Knowledge
-from lore_mm.text import singular
+from lore_mm.text import singular, tokens
 from relevance.construct import Step
 from relevance.evidence import Found, ItemView
 from relevance.findings import Finding, wanted
@@ -29,25 +30,33 @@ _SAYS = {
 }
 
 
-def derivative(step: Step, finding: Finding, view: ItemView, asked: Set[str], knowledge: Knowledge) -> Finding | None:
+def derivative(
+    step: Step, finding: Finding, view: ItemView, steps: Sequence[Step], knowledge: Knowledge
+) -> Finding | None:
     """The item as something that only bears the demanded kind's name; None where it does not.
 
-    `asked`: all words of the query, singular. Who asks for dried mango gets just that.
+    `steps` are all of the query's: who asks for dried mango gets just that.
     """
     if finding.relation not in _FAR and finding.relation not in _NAMED:
         return None
     for want in wanted(step.demand):
-        for entry in knowledge.derivatives.values():
-            if any(knowledge.is_a(want, kind) for kind in entry.of):
-                found = _borne(want, entry, finding, view, asked, knowledge)
-                if found is not None:
-                    reason = f"asks for {step.demand.value}; {found.quote!r} is {_SAYS[entry.relation]}"
-                    return Finding.of(entry.relation, found, reason)
+        for entry in _of(want, knowledge):
+            found = _borne(want, entry, finding, view, steps, knowledge)
+            if found is not None:
+                reason = f"asks for {step.demand.value}; {found.quote!r} is {_SAYS[entry.relation]}"
+                return Finding.of(entry.relation, found, reason)
     return None
 
 
+@lru_cache(maxsize=4096)
+def _of(want: str, knowledge: Knowledge) -> tuple[Derivative, ...]:
+    """What is known to bear the name of a kind."""
+    known = knowledge.derivatives.values()
+    return tuple(entry for entry in known if any(knowledge.is_a(want, kind) for kind in entry.of))
+
+
 def _borne(
-    want: str, entry: Derivative, finding: Finding, view: ItemView, asked: Set[str], knowledge: Knowledge
+    want: str, entry: Derivative, finding: Finding, view: ItemView, steps: Sequence[Step], knowledge: Knowledge
 ) -> Found | None:
     """What shows that the item is such a bearer of the name: its kind, or the word beside the name."""
     names = [f for f in view.mentioned("category", title_only=True) if not f.negated]
@@ -60,9 +69,14 @@ def _borne(
             return found
     for term in entry.terms:
         place = view.words.get(singular(term))
-        if place is not None and place.source == "title" and singular(term) not in asked:
+        if place is not None and place.source == "title" and not _asked(term, steps):
             return Found(term, "category", evidence=(place,), confidence=finding.confidence)
     return None
+
+
+def _asked(term: str, steps: Sequence[Step]) -> bool:
+    """True where the query itself says the word."""
+    return any(singular(t.text) == singular(term) for step in steps for t in tokens(step.demand.value))
 
 
 _BEFORE = re.compile(

@@ -131,7 +131,8 @@ def material(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
         for found in _made_of(view, knowledge):
             relation = material_relation(want, found.value, knowledge)
             rest = None if found.share is None else max(0.0, 1.0 - found.share)
-            if "share" in (demand.unit, demand.op) and (relation == "exact" or (relation == "member" and rest is not None)):
+            shared = relation == "exact" or (relation == "member" and rest is not None)
+            if shared and "share" in (demand.unit, demand.op):
                 relation, rest = _by_share(demand, found, view, knowledge)
             findings.append(Finding.of(relation, found, _material_reason(demand.value, relation, found), rest))
     nearest = best(findings)

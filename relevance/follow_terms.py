@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Scanner
 from lore_mm.text import fold, singular, tokens
@@ -90,15 +92,22 @@ def _in_words(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | Non
     """A term whose words stand in the text as part of something longer: boxing in "boxing gloves"."""
     demand = step.demand
     for want in wanted(demand):
-        entry = knowledge.terms.get((demand.dimension, want))
-        for text in (want, *(entry.terms if entry else ())):
-            places = [view.words.get(singular(t.text)) for t in tokens(text)]
-            if places and all(places):
+        for words_of in _wordings(demand.dimension, want, knowledge):
+            places = [view.words.get(word) for word in words_of]
+            if all(places):
                 here = tuple(p for p in places if p)
                 found = tuple(p.quote or "" for p in here)
                 reason = f"asks for {demand.value}; its text has {' '.join(found)}"
                 return Finding("exact", reason, found, here, _IN_WORDS)
     return None
+
+
+@lru_cache(maxsize=4096)
+def _wordings(dimension: str, want: str, knowledge: Knowledge) -> tuple[tuple[str, ...], ...]:
+    """A value and its other terms, each in its words, singular."""
+    entry = knowledge.terms.get((dimension, want))
+    texts = (want, *(entry.terms if entry else ()))
+    return tuple(words for text in texts if (words := tuple(singular(t.text) for t in tokens(text))))
 
 
 _IN_WORDS = 0.7  # how far words that are part of another term are believed
