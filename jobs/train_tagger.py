@@ -1,7 +1,8 @@
 """Train lore-tagger-tiny on labelled queries, measure it, and write weights, figures and settings.
 
-The parts: recipe is the settings, data reads, swap makes queries up, learner is the model, fit trains one, distil lets
-several teach one, graph and export write ONNX, measure measures, card writes the table, workshop puts all together.
+The parts: recipe is the settings, data reads, swap makes queries up, learner is the model, loss is what it learns from
+(jobs.fitting fits one), distil lets several teach one, graph and export write ONNX, measure measures, card writes the
+table, workshop puts all together.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobs.schedule import settings_of
 from jobs.tagger.data import read_material
-from jobs.tagger.recipe import Recipe, recipe_of
+from jobs.tagger.recipe import Recipe
 from lore_mm.config import cache_folder
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
 from lore_mm.errors import InputError, MissingExtraError
@@ -92,8 +94,8 @@ def main(
     """
     before = time.monotonic()
     given = [*([f"epochs={epochs}"] if epochs else []), f"minutes={minutes}", *(settings or [])]
-    recipe = recipe_of(Recipe(), given)
-    recipes = recipe, recipe_of(recipe, student or [])
+    recipe = settings_of(Recipe(), given)
+    recipes = recipe, settings_of(recipe, student or [])
     shop = _open(data, body, checkpoint, device, choose, limit, recipe.hints)
     metrics = shop.measured(out) if evaluate else shop.made(out, teachers, unlabelled or [], invented, recipes)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from jobs.schedule import settings_of
 from jobs.tagger.card import BEGIN, END, figure_rows, update_card
 from jobs.tagger.data import Example, labels_of, read_material, read_unlabelled
 from jobs.tagger.measure import calibration_error, decode, measure, span_f1
-from jobs.tagger.recipe import Recipe, recipe_of
+from jobs.tagger.recipe import Recipe
 from jobs.tagger.swap import Swapper
 from jobs.train_tagger import main
 from lore_mm.console import command_app
@@ -86,14 +87,14 @@ def test_swapped_spans_are_others_of_their_type(data):
 
 
 def test_settings_given_as_text():
-    made = recipe_of(Recipe(), ["rate=2e-4", "epochs=3", "freeze_embeddings=true"])
+    made = settings_of(Recipe(), ["rate=2e-4", "epochs=3", "freeze_embeddings=true"])
     assert made == replace(Recipe(), rate=2e-4, epochs=3, freeze_embeddings=True)
     with pytest.raises(InputError, match=r"no setting 'rat', did you mean 'rate'\?; legal: epochs, rate"):
-        recipe_of(Recipe(), ["rat=1"])
+        settings_of(Recipe(), ["rat=1"])
     with pytest.raises(InputError, match="setting hints='yes': legal is true or false"):
-        recipe_of(Recipe(), ["hints=yes"])
+        settings_of(Recipe(), ["hints=yes"])
     with pytest.raises(InputError, match="setting epochs='x': legal is a number of type int"):
-        recipe_of(Recipe(), ["epochs=x"])
+        settings_of(Recipe(), ["epochs=x"])
 
 
 # measuring
@@ -205,7 +206,7 @@ def test_a_training_learns_and_ships_what_it_measured(trained, data, body):
 @needs_train
 def test_a_killed_training_goes_on_as_if_it_had_not_been(trained, data, body, tmp_path, monkeypatch):
     place, whole = trained
-    import jobs.tagger.fit as fit_module
+    import jobs.fitting as fit_module
 
     keep = fit_module._State.keep
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jobs.onnx_bert import WEIGHT_LEVELS
 from jobs.tagger.graph import tagger_graph
 from jobs.tagger.learner import TaggerModel
 from lore_mm.fingerprint import sha_of_bytes
@@ -17,9 +18,6 @@ from lore_mm.models.query_words import HINTS, MOST_PIECES
 __all__ = ["NAME", "export"]
 
 NAME, _VERSION = "lore-tagger-tiny", 1
-# Processors without VNNI add pairs of products of a byte and a weight in 16 bits: 2 · 255 · 63 still fits, so that the
-# model computes the same everywhere. 127 levels would change as many spans against float32.
-_WEIGHT_LEVELS = 63.0
 
 
 def export(
@@ -33,7 +31,7 @@ def export(
         heads=config.num_attention_heads,
         epsilon=config.layer_norm_eps,
         pieces=min(MOST_PIECES, config.max_position_embeddings),
-        weight_levels=_WEIGHT_LEVELS if int8 else None,
+        weight_levels=WEIGHT_LEVELS if int8 else None,
     )
     data = graph.SerializeToString()
     settings = TaggerSettings(

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jobs.fitting import fit
 from jobs.tagger.card import update_card
 from jobs.tagger.data import Example, Material, read_unlabelled
 from jobs.tagger.distil import LogProbabilities, mean_of, predict
 from jobs.tagger.export import export
-from jobs.tagger.fit import fit
-from jobs.tagger.learner import Encoded, Encoder, TaggerModel
+from jobs.tagger.learner import Encoded, Encoder, TaggerModel, collate, masked
+from jobs.tagger.loss import loss_of
 from jobs.tagger.measure import decode, measure, span_f1
 from jobs.tagger.recipe import Recipe
 from jobs.tagger.swap import Swapper
@@ -33,6 +34,7 @@ from lore_mm.models.query_tagger import QueryTagger, open_tagger
 
 __all__ = ["Workshop"]
 
+_MASK = 103  # BERT's [MASK]
 _INVENTED = 0.5  # share of spans changed in queries that are made up for teachers
 
 
@@ -100,7 +102,14 @@ class Workshop:
         look = None
         if self.material.measured_on == "held-out":
             look = lambda model: self._f1(predict(model, seen, device=self.device))  # noqa: E731
-        return fit(model, rows, recipe, place, label=label, device=self.device, look=look, identity=identity)[0]
+
+        def loss(model: TaggerModel, some: Sequence[Encoded], generator: torch.Generator) -> torch.Tensor:
+            return loss_of(model, masked(collate(some, self.device), recipe.word_drop, _MASK, generator), recipe)
+
+        return fit(
+            model, rows, loss, recipe, place,
+            length=lambda row: len(row.ids), label=label, device=self.device, look=look, identity=identity,
+        )[0]  # fmt: skip
 
     def _labelled(self, recipe: Recipe) -> Callable[[int], Sequence[Encoded]]:
         """The labelled examples of each epoch, made up anew where the recipe says so."""

@@ -1,7 +1,7 @@
-"""Train one tagger by a recipe: epochs of batches of like length, a mean of the weights over the steps, checkpoints.
+"""Fit a small model by a schedule: epochs of batches of like length, a mean of the weights over the steps, checkpoints.
 
-An epoch's order, masks and dropout are drawn from seed and epoch alone, so that a run that was killed goes on from its
-last whole epoch as if it had not been. This module knows nothing of files of queries, nor of how a tagger is measured.
+An epoch's order and whatever chance a loss draws come from seed and epoch alone, so that a run that was killed goes on
+from its last whole epoch as if it had not been. This module knows no data, no loss and no measure.
 """
 
 from __future__ import annotations
@@ -15,111 +15,89 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
-from torch.nn.functional import cross_entropy, kl_div
+from torch import Tensor, nn
 
-from jobs.tagger.learner import IGNORED, Batch, Encoded, TaggerModel, collate, masked
-from jobs.tagger.recipe import Recipe
+from jobs.schedule import Schedule
 from lore_mm.console import progress, say
 from lore_mm.errors import PlanError
 
-__all__ = ["fit", "loss_of"]
+__all__ = ["Learner", "fit"]
 
 _POOL = 16  # batches drawn at once, to sort by length
 
 
+class Learner(Protocol):
+    """What is fitted: a torch module that names its parameters with their depth."""
+
+    def named_groups(self) -> Iterator[tuple[str, nn.Parameter, int | None]]:
+        """Every parameter with its depth: layers above it in the body, None for what stands on the body."""
+        ...
+
+
+Model = TypeVar("Model", bound=Any)  # a torch module that is a Learner
+Row = TypeVar("Row")
+
+
 def fit(
-    model: TaggerModel,
-    rows: Callable[[int], Sequence[Encoded]],
-    recipe: Recipe,
-    folder: Path,
+    model: Model,
+    rows: Callable[[int], Sequence[Row]],
+    loss: Callable[[Model, Sequence[Row], torch.Generator], Tensor],
+    schedule: Schedule,
+    folder: Path | None,
     *,
-    label: str = "tagger",
-    mask_id: int = 103,
+    length: Callable[[Row], int],
+    label: str = "model",
     device: str = "cpu",
-    look: Callable[[TaggerModel], float] | None = None,
+    look: Callable[[Model], float] | None = None,
     identity: str = "",
-) -> tuple[TaggerModel, list[dict[str, float]]]:
+) -> tuple[Model, list[dict[str, float]]]:
     """Train `model`; the trained one (the mean over the steps), and a line an epoch: loss, look, seconds.
 
-    `rows` gives the examples of an epoch by its number, always the same for the same number and always as many.
-    `folder` keeps the checkpoint; with the same recipe and `identity` (of data and model) a run goes on from it.
-    `look` is shown the model after every epoch.
+    `rows` gives the examples of an epoch by its number, always the same for the same number and always as many; `loss`
+    is that of a batch of them, with a generator for its chances, on the model's device; `length` sorts them.
+    `folder` keeps the checkpoint; with the same schedule and `identity` (of data and model) a run goes on from it; None
+    keeps none. `look` is shown the model after every epoch.
 
     Raises:
-        PlanError: the folder keeps a fit of another recipe or other data.
+        PlanError: the folder keeps a fit of another schedule or other data.
     """
-    state = _State(model.to(device), recipe, folder, identity, math.ceil(len(rows(0)) / recipe.batch))
+    state = _State(model.to(device), schedule, folder, identity, math.ceil(len(rows(0)) / schedule.batch))
     state.resume()
-    with progress(f"train {label}", recipe.epochs * state.per_epoch, lambda: f"loss {state.loss:.3f}") as advance:
+    with progress(f"train {label}", schedule.epochs * state.per_epoch, lambda: f"loss {state.loss:.3f}") as advance:
         advance(state.step)
-        while state.epoch < recipe.epochs and not state.out_of_time():
+        while state.epoch < schedule.epochs and not state.out_of_time():
             began, total, steps = time.monotonic(), 0.0, 0
-            generator = torch.Generator().manual_seed(recipe.seed * 1000 + state.epoch)
-            torch.manual_seed(recipe.seed * 1000 + state.epoch)
+            generator = torch.Generator().manual_seed(schedule.seed * 1000 + state.epoch)
+            torch.manual_seed(schedule.seed * 1000 + state.epoch)
             model.train()
             some = rows(state.epoch)
-            for places in _batches(some, recipe, state.epoch):
-                batch = masked(collate([some[i] for i in places], device), recipe.word_drop, mask_id, generator)
-                total, steps = total + state.learn(batch, began), steps + 1
+            for places in _batches([length(row) for row in some], schedule, state.epoch):
+                value = state.learn(loss(model, [some[i] for i in places], generator), began)
+                total, steps = total + value, steps + 1
                 advance(1)
             state.seconds += time.monotonic() - began
             state.epoch += 1
             line = {"epoch": state.epoch, "loss": round(total / steps, 4), "seconds": round(state.seconds, 1)}
             if look is not None:
-                line["f1"] = round(look(state.best()), 4)
+                line["measure"] = round(look(state.best()), 4)
             state.looks.append(line)
             say(f"{label}: " + ", ".join(f"{key} {value}" for key, value in line.items()))
             state.keep()
     return state.best(), state.looks
 
 
-def loss_of(model: TaggerModel, batch: Batch, recipe: Recipe) -> Tensor:
-    """The mean over words of cross-entropy to the labels and divergence from the teachers."""
-    logits = model(batch)
-    loss = _to_targets(logits, batch, recipe)
-    if recipe.agreement:
-        again = model(batch)
-        there = batch.labels != IGNORED
-        one, two = logits[there].log_softmax(-1), again[there].log_softmax(-1)
-        apart = kl_div(one, two, log_target=True, reduction="batchmean")
-        apart = apart + kl_div(two, one, log_target=True, reduction="batchmean")
-        loss = 0.5 * (loss + _to_targets(again, batch, recipe)) + 0.5 * recipe.agreement * apart
-    return loss
-
-
-def _to_targets(logits: Tensor, batch: Batch, recipe: Recipe) -> Tensor:
-    labelled, taught = batch.labels != IGNORED, batch.taught
-    hard = cross_entropy(
-        logits.flatten(0, 1),
-        batch.labels.flatten(),
-        ignore_index=IGNORED,
-        label_smoothing=recipe.smoothing,
-        reduction="none",
-    ).view_as(batch.labels)
-    words = (labelled | taught).sum().clamp(min=1)
-    if batch.soft is None:
-        return hard.sum() / words
-    warmth = recipe.temperature
-    target = (batch.soft / warmth).log_softmax(-1)
-    soft = kl_div((logits / warmth).log_softmax(-1), target, log_target=True, reduction="none").sum(-1) * warmth**2
-    weight = torch.where(taught, recipe.gold, 1.0)
-    soft_weight = torch.where(labelled, 1 - recipe.gold, 1.0) * taught
-    return (weight * labelled * hard + soft_weight * soft).sum() / words
-
-
-def _batches(rows: Sequence[Encoded], recipe: Recipe, epoch: int) -> Iterator[list[int]]:
+def _batches(lengths: Sequence[int], schedule: Schedule, epoch: int) -> Iterator[list[int]]:
     """All rows once, in random order, batches of like length."""
-    chance = random.Random(f"{recipe.seed} {epoch}")
-    order = list(range(len(rows)))
+    chance = random.Random(f"{schedule.seed} {epoch}")
+    order = list(range(len(lengths)))
     chance.shuffle(order)
-    size, batches = recipe.batch, []
+    size, batches = schedule.batch, []
     for start in range(0, len(order), size * _POOL):
-        chunk = sorted(order[start : start + size * _POOL], key=lambda i: len(rows[i].ids))
+        chunk = sorted(order[start : start + size * _POOL], key=lambda i: lengths[i])
         batches += [chunk[i : i + size] for i in range(0, len(chunk), size)]
     chance.shuffle(batches)
     yield from batches
@@ -128,48 +106,47 @@ def _batches(rows: Sequence[Encoded], recipe: Recipe, epoch: int) -> Iterator[li
 class _State:
     """Model, mean of weights, optimiser and place in the schedule, and their checkpoint."""
 
-    def __init__(self, model: TaggerModel, recipe: Recipe, folder: Path, identity: str, per_epoch: int) -> None:
-        self.model, self.recipe, self.folder, self.identity = model, recipe, folder, identity
+    def __init__(self, model: Any, schedule: Schedule, folder: Path | None, identity: str, per_epoch: int) -> None:
+        self.model, self.schedule, self.folder, self.identity = model, schedule, folder, identity
         self.per_epoch = per_epoch
-        self.steps = max(1, recipe.epochs * per_epoch)
+        self.steps = max(1, schedule.epochs * per_epoch)
         self.step, self.epoch, self.seconds, self.loss = 0, 0, 0.0, math.nan
         self.looks: list[dict[str, float]] = []
-        self.mean = copy.deepcopy(model).eval() if recipe.mean_of_weights else None
+        self.mean = copy.deepcopy(model).eval() if schedule.mean_of_weights else None
         self.named, groups = [], []
         for name, parameter, depth in model.named_groups():
-            if recipe.freeze_embeddings and name.startswith("body.embeddings."):
+            if schedule.freeze_embeddings and name.startswith("body.embeddings."):
                 parameter.requires_grad_(False)
                 continue
-            rate = recipe.head_rate if depth is None else recipe.rate * recipe.layer_decay**depth
-            decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+            rate = schedule.head_rate if depth is None else schedule.rate * schedule.layer_decay**depth
+            decay = schedule.weight_decay if parameter.ndim > 1 else 0.0
             groups.append({"params": [parameter], "lr": rate, "rate": rate, "weight_decay": decay})
             self.named.append((name, parameter))
         self.optimizer = torch.optim.AdamW(groups)
 
-    def best(self) -> TaggerModel:
+    def best(self) -> Any:
         """What the fit gives: the mean of the weights, or the weights."""
         return (self.mean or self.model).eval()
 
     def out_of_time(self) -> bool:
-        return bool(self.recipe.minutes) and self.seconds >= 60 * self.recipe.minutes
+        return bool(self.schedule.minutes) and self.seconds >= 60 * self.schedule.minutes
 
-    def learn(self, batch: Batch, began: float) -> float:
-        """One step; the loss."""
+    def learn(self, loss: Tensor, began: float) -> float:
+        """One step down a loss; its value."""
         done = self.step / self.steps
-        if self.recipe.minutes:
-            done = max(done, (self.seconds + time.monotonic() - began) / (60 * self.recipe.minutes))
-        warm = max(1, int(self.recipe.warm_up * self.steps))
+        if self.schedule.minutes:
+            done = max(done, (self.seconds + time.monotonic() - began) / (60 * self.schedule.minutes))
+        warm = max(1, int(self.schedule.warm_up * self.steps))
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * min(1.0, (self.step + 1) / warm) * max(0.0, 1 - done)
-        loss = loss_of(self.model, batch, self.recipe)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_([p for _, p in self.named], self.recipe.clip)
+        torch.nn.utils.clip_grad_norm_([p for _, p in self.named], self.schedule.clip)
         self.optimizer.step()
         self.step += 1
         if self.mean is not None:
             # early on the mean follows closely, else it would keep the untrained weights
-            pull = 1 - min(self.recipe.mean_of_weights, (1 + self.step) / (10 + self.step))
+            pull = 1 - min(self.schedule.mean_of_weights, (1 + self.step) / (10 + self.step))
             with torch.no_grad():
                 for kept, new in zip(self.mean.parameters(), self.model.parameters(), strict=True):
                     kept.lerp_(new, pull)
@@ -179,6 +156,8 @@ class _State:
 
     def keep(self) -> None:
         """Write the checkpoint beside the last one, then put it in its place."""
+        if self.folder is None:
+            return
         scratch = self.folder.with_name(self.folder.name + ".partial")
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
@@ -197,16 +176,18 @@ class _State:
 
     def _told(self) -> dict[str, Any]:
         place = {"step": self.step, "epoch": self.epoch, "seconds": self.seconds, "loss": self.loss}
-        return {"recipe": _plain(self.recipe), "identity": self.identity, **place, "looks": self.looks}
+        return {"recipe": _plain(self.schedule), "identity": self.identity, **place, "looks": self.looks}
 
     def resume(self) -> bool:
-        """Take up the checkpoint of the same recipe and data, if there is one."""
+        """Take up the checkpoint of the same schedule and data, if there is one."""
+        if self.folder is None:
+            return False
         for folder in (self.folder, self.folder.with_name(self.folder.name + ".partial")):
             try:
                 state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue
-            same = {**state["recipe"], "minutes": 0} == {**_plain(self.recipe), "minutes": 0}
+            same = {**state["recipe"], "minutes": 0} == {**_plain(self.schedule), "minutes": 0}
             if not same or state["identity"] != self.identity:
                 raise PlanError(f"{folder} keeps a fit of other settings: name another --checkpoint, or remove it")
             self.model.load_state_dict(load_file(folder / "weights.safetensors"))
@@ -226,6 +207,6 @@ class _State:
         return False
 
 
-def _plain(recipe: Recipe) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+def _plain(schedule: Schedule) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(json.dumps(asdict(schedule)))
     return made
