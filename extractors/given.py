@@ -17,7 +17,7 @@ from extractors.sources import LONGEST_TEXT, LONGEST_TITLE, Source, fields_of, f
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import scanner_for
-from lore_mm.phrases import Phrase, as_reading, read_phrase, without_overlap
+from lore_mm.phrases import Phrase, as_reading, kind_meant, read_phrase, without_overlap
 from lore_mm.schema import Schemas
 from lore_mm.types import AttributeValue, Evidence, Item
 from lore_mm.values import find_quantities
@@ -58,7 +58,7 @@ class Given:
         known = [m for m in found if m.table in ("series", "need")]
         quantities = [q for q in quantities if not any(m.start < q.end and q.start < m.end for m in known)]
         spans = [s for s in spans if not any(m.start < s[1] and s[0] < m.end for m in known)]
-        phrase = read_phrase(title, without_overlap(found, spans), self.knowledge, strict=True)
+        phrase = read_phrase(title, without_overlap(found, spans), self.knowledge, strict=True, numbers=spans)
         sources = list(fields_of(item))
         category = self._category(item, phrase, sources)
         kind = category.value if category else one.category
@@ -84,7 +84,7 @@ class Given:
         paths = [("given.category", item.category or "")] + [(s.name, s.text) for s in sources if s.field == "category"]
         path: str | None = None
         for source, text in paths:
-            path = self._placed(text)
+            path = self._placed(text, phrase)
             if path is not None:
                 evidence.append(_said(source, text, 0, len(text), path))
                 break
@@ -104,16 +104,23 @@ class Given:
             "category", "category", value, confidence=confidence, extractor="given", evidence=tuple(ranked)
         )
 
-    def _placed(self, path: str) -> str | None:
-        """The kind of that id, or the deepest known part of a path such as "Sports & Outdoor > Equipment"."""
+    def _placed(self, path: str, phrase: Phrase) -> str | None:
+        """The kind of that id, or the deepest known part of a path such as "Sports & Outdoor > Equipment".
+
+        A part that names an accessory no table knows ("Keyboard covers") places nothing. `phrase` is the title's.
+        """
         whole = path.strip()
         named = whole.rpartition("/")[2] if whole.startswith("gid://") else whole  # as Shopify writes its ids
         if named in self.knowledge.categories:
             return named
         for part in reversed(_PATH.split(path[:1000])):
-            kinds = [c for m in self._scanner.find(part) if (c := as_reading(m, "category")) is not None]
+            found = self._scanner.find(part)
+            kinds = [c for m in found if (c := as_reading(m, "category")) is not None]
             if kinds:
-                return kinds[-1].canonical
+                read = read_phrase(part, found, self.knowledge, strict=True)
+                if read.noun is not None:
+                    return read.category
+                return kind_meant(kinds[-1], phrase.mentions, self.knowledge).canonical
         return None
 
 

@@ -15,7 +15,7 @@ from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, Reading
 from lore_mm.text import Token, fold, singular, tokens
 
-__all__ = ["Phrase", "read_phrase"]
+__all__ = ["Phrase", "as_reading", "kind_meant", "read_phrase", "without_overlap"]
 
 # These begin what the thing is for, comes with, or is made of; the thing itself is named before.
 _PARTING = frozenset(
@@ -23,14 +23,17 @@ _PARTING = frozenset(
     "featuring like made not no excluding except on as who where when if".split()
 )
 _FOR = frozenset(("for", "compatible", "fits", "fit", "to"))
-_HARD_BREAK = re.compile(r"[,;:|()\[\]{}\n•–—/+]|\s-\s|[.!?](?:\s|$)")
+# Tight slashes part nothing: "printer/scanner" are two names of what comes.
+_HARD_BREAK = re.compile(r"[,;:|()\[\]{}\n•–—+]|/\s|\s/|\s-\s|[.!?](?:\s|$)")
 # Parts and companions: behind the name of a thing ("towel rod", "stove insert") such a noun is what is meant.
 _PARTS = frozenset(
     "rod insert cover lid valve door stand holder hook filter cartridge cord handle knob hinge topper liner protector "
     "patch pump blade motor wheel base mount bracket cap plug seal spring tip decal label tag mold mould wrapper skirt "
     "organizer organiser case box pouch sleeve cutter opener dispenser warmer cleaner brush kit pin clip hanger "
-    "lighter pad mat polish wax extender hose switch button remote bulb battery charger replacement".split()
+    "lighter pad mat polish wax extender hose switch button remote bulb battery charger replacement "
+    "part accessory spare spares lock drum tray roller rack arm lamp riser cartridge screen dock".split()
 )
+
 # Readings that step back where another word of the phrase names the thing.
 _QUALITIES = ("color", "material", "brand", "term")
 # Departments whose gold, oak and copper are what the thing is made of rather than how it looks.
@@ -60,23 +63,25 @@ def read_phrase(
     knowledge: Knowledge,
     strict: bool = False,
     words: Sequence[Token] | None = None,
+    numbers: Sequence[tuple[int, int]] = (),
 ) -> Phrase:
     """Settle readings and find the head.
 
-    `strict`: punctuation parts phrases, and the first that names a thing decides (titles); else commas are taken
-    lightly (queries). `words` are the text's tokens, where they are at hand.
+    `strict`: punctuation and `numbers`, the spans of quantities, part phrases, and the first that names a thing decides
+    (titles); else commas are taken lightly (queries). `words` are the text's tokens, where they are at hand.
     """
     words = tokens(text) if words is None else words
-    parts = _parts(text, words, mentions, strict)
+    parts = _parts(text, words, mentions, strict, numbers)
     settled = _settle(mentions, parts, knowledge)
-    head = _head(settled, parts)
+    things = [m for m in settled if m.table == "category" and not m.negated]
+    head = _head_of_title(text, settled, things, parts, numbers, knowledge) if strict else _head(things, parts)
     hosts = tuple([m for m in settled if m is not head and _in_for(m, parts)]) if parts else ()
     host = _host(hosts, settled, head, knowledge)
     if head is not None and _in_for(head, parts):
         noun = _noun(text, words, settled, parts, head.canonical, knowledge)
         if noun is not None:
             return Phrase(settled, None, noun[0], head.canonical, (*hosts, head), noun[1])
-    if head is not None and (part := _part_behind(text, words, settled, parts, head, knowledge)):
+    if head is not None and (part := _part_behind(text, words, settled, parts, head, knowledge, strict)):
         return Phrase(settled, None, part[0], head.canonical, (*hosts, head), part[1])
     if head is not None:
         category = _refined(head.canonical, host, knowledge)
@@ -95,14 +100,17 @@ Parts = dict[int, tuple[int, str]]
 _WHOLE = (0, "")
 
 
-def _parts(text: str, words: Sequence[Token], mentions: Sequence[Mention], strict: bool) -> Parts:
+def _parts(
+    text: str, words: Sequence[Token], mentions: Sequence[Mention], strict: bool, numbers: Sequence[tuple[int, int]]
+) -> Parts:
     if not strict and _PARTING.isdisjoint([w.text for w in words]):
         return {}
     inside = {i for m in mentions for i in range(m.start, m.end)}
     parts: Parts = {}
+    measured = {start for start, _ in numbers} - inside
     number, opener, last = 0, "", 0
     for word in words:
-        if strict and _HARD_BREAK.search(text[last : word.start]) and last:
+        if strict and last and (word.start in measured or _HARD_BREAK.search(text[last : word.start])):
             number, opener = number + 1, "," if opener not in _FOR else opener
         if word.text in _PARTING and word.start not in inside:
             if not (word.text in ("and", "or", "plus") and opener in _FOR):
@@ -128,12 +136,33 @@ def _settle(mentions: Sequence[Mention], parts: Parts, knowledge: Knowledge) -> 
     for m in mentions:
         if m.others:
             others = [x for x in mentions if x is not m]
+            m = kind_meant(m, others, knowledge)
             near = things or [x.canonical for x in others if x.table == "category"]
             chosen = _choose(m, others, near, parts, knowledge)
             if chosen is not None and (chosen.table, chosen.canonical) != (m.table, m.canonical):
                 m = m.read_as(chosen)
         out.append(m)
     return tuple(out)
+
+
+def kind_meant(m: Mention, others: Sequence[Mention], knowledge: Knowledge) -> Mention:
+    """The reading of a word with several kinds of thing ("notebook") that what stands beside it speaks for; else m."""
+    kinds = [r for r in _readings(m) if r.table == "category"]
+    if len(kinds) < 2:
+        return m
+    near = [kind for x in others if x is not m and (kind := _kind(x, knowledge)) is not None]
+    makers = [x for x in others if any(r.table == "brand" for r in _readings(x))]
+
+    def fits(reading: Reading) -> int:
+        kind = reading.canonical
+        department = knowledge.department(kind)
+        made = sum(
+            _makes(r.canonical, [kind], [], knowledge) for x in makers for r in _readings(x) if r.table == "brand"
+        )
+        return made + sum(_goes_with(n, kind, knowledge) or knowledge.department(n) == department for n in near)
+
+    best = max(kinds, key=fits)  # the first of equals
+    return m if best == kinds[0] else m.read_as(best)
 
 
 def _choose(
@@ -178,16 +207,67 @@ def _makes(brand: str, things: Sequence[str], others: Sequence[Mention], knowled
     return any(m.table == "series" and knowledge.series[m.canonical].brand == brand for m in others)
 
 
-def _head(mentions: Sequence[Mention], parts: Parts) -> Mention | None:
+def _head(things: Sequence[Mention], parts: Parts) -> Mention | None:
+    """The last thing of the first part that names one."""
     best: Mention | None = None
-    for m in mentions:
-        if m.table != "category" or m.negated:
-            continue
+    for m in things:
         if best is None or _part(m, parts) == _part(best, parts):
             best = m
         else:
             break
     return best
+
+
+def _head_of_title(
+    text: str,
+    mentions: Sequence[Mention],
+    things: Sequence[Mention],
+    parts: Parts,
+    numbers: Sequence[tuple[int, int]],
+    knowledge: Knowledge,
+) -> Mention | None:
+    """As `_head`, but what a title says the thing has inside ("PC 16 GB RAM 1 TB SSD") names it not, nor does a main
+    thing behind its accessory ("sleeve laptop 15"), nor the second of two names ("adapter/inverter").
+    """
+    best: Mention | None = None
+    for m in things:
+        if numbers and _is_inside(text, m, mentions, parts, numbers, knowledge):
+            continue
+        if best is None:
+            best = m
+        elif _part(m, parts) != _part(best, parts):
+            break
+        elif text[best.end : m.start] != "/" and not _goes_with(best.canonical, m.canonical, knowledge):
+            best = m
+    return best
+
+
+def _is_inside(
+    text: str,
+    m: Mention,
+    mentions: Sequence[Mention],
+    parts: Parts,
+    numbers: Sequence[tuple[int, int]],
+    knowledge: Knowledge,
+) -> bool:
+    """True for a part right behind a number, in a title that names a whole it is part of."""
+    whole = knowledge.categories[m.canonical].part_of
+    if not whole or not any(end <= m.start and text[end : m.start] in ("", " ", "-") for _, end in numbers):
+        return False
+    kinds = [_kind(x, knowledge) for x in mentions if x is not m and not _in_for(x, parts)]
+    return any(kind is not None and knowledge.is_a(kind, w) for kind in kinds for w in whole)
+
+
+def _kind(m: Mention, knowledge: Knowledge) -> str | None:
+    """The kind of thing that a mention names, itself or by its series."""
+    if m.table == "series":
+        return knowledge.series[m.canonical].category
+    return m.canonical if m.table == "category" and not m.negated else None
+
+
+def _goes_with(accessory: str, main: str, knowledge: Knowledge) -> bool:
+    """True where the one is an accessory or part of the other, or of what the other is a kind of."""
+    return any(knowledge.is_a(main, a) for a in knowledge.categories[accessory].accessory_of)
 
 
 def _in_for(m: Mention, parts: Parts) -> bool:
@@ -231,9 +311,12 @@ def _refined(category: str, host: str | None, knowledge: Knowledge) -> str:
     """The accessory of that host which is called as the category is: bag + laptop → laptop bag."""
     if host is None or host == category:
         return category
-    name = _last_word(knowledge.categories[category].name)
+    entry = knowledge.categories[category]
+    name = _last_word(entry.name)
     found = _accessory(name, host, knowledge)
-    if found is None or not (knowledge.is_a(found, category) or knowledge.categories[found].name.endswith(name)):
+    # A phone case for a tablet is a tablet case; a gift card is nobody's network card.
+    ending = name if entry.accessory_of else entry.name
+    if found is None or not (knowledge.is_a(found, category) or knowledge.categories[found].name.endswith(ending)):
         return category
     return found
 
@@ -254,11 +337,32 @@ def _noun(
 
 
 def _part_behind(
-    text: str, words: Sequence[Token], mentions: Sequence[Mention], parts: Parts, head: Mention, knowledge: Knowledge
+    text: str,
+    words: Sequence[Token],
+    mentions: Sequence[Mention],
+    parts: Parts,
+    head: Mention,
+    knowledge: Knowledge,
+    strict: bool,
 ) -> tuple[str | None, tuple[int, int]] | None:
-    """The unknown noun right behind the head that names a part or accessory of it, with its kind where known."""
-    word = next((w for w in words if w.start >= head.end), None)
-    if word is None or text[head.end : word.start] not in (" ", "-") or _covers(mentions, word):
+    """The unknown noun right behind the head that names a part or accessory of it, with its kind where known.
+
+    In a title it may be the last of several unknown words: "laptop privacy filter".
+    """
+    end = head.end
+    for m in mentions:
+        if strict and m.start == end + 1 and text[end] == "/":  # "printer/scanner spare part"
+            end = m.end
+    word: Token | None = None
+    for w in words:
+        if w.start < end:
+            continue
+        if text[end : w.start] not in (" ", "-") or _covers(mentions, w) or (word is not None and not w.text.isalpha()):
+            break
+        word, end = w, w.end
+        if not strict:
+            break
+    if word is None or parts.get(word.start) != parts.get(head.start):
         return None
     noun = singular(word.text)
     found = _accessory(noun, head.canonical, knowledge)
