@@ -10,8 +10,7 @@ It knows no demands and no dimensions: extractors.query.tagger does.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,17 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lore_mm.errors import MissingExtraError, ModelError
-from lore_mm.fingerprint import sha_of, sha_of_bytes
+from lore_mm.errors import ModelError
+from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.mentions import scanner_for
 from lore_mm.models.bio import Labels, spans, viterbi
+from lore_mm.models.onnx_files import alike, checked_bytes, first_fault, open_session, read_bytes
 from lore_mm.models.query_words import HINTS, Pieces, Reader, Span, hints_of, split_words, trimmed
 
 __all__ = ["FOLDER", "QueryTagger", "Scored", "Tag", "TaggerSettings", "open_tagger"]
 
 FOLDER = Path(__file__).parent / "lore-tagger-tiny"
-_BATCH = 64  # texts run together
 _CONFIG = "config.json"
 
 
@@ -92,7 +91,7 @@ class QueryTagger:
         words = [split_words(text) for text in texts]
         read = self._reader.read([[text[a:b] for a, b in some] for text, some in zip(texts, words, strict=True)])
         made = [Scored(some, np.tile(self._outside, (len(some), 1))) for some in words]
-        for places in _alike([len(one.ids) if some else 0 for one, some in zip(read, words, strict=True)]):
+        for places in alike([len(one.ids) if some else 0 for one, some in zip(read, words, strict=True)]):
             inputs = {"ids": np.stack([read[i].ids for i in places])}
             if self._scanner is not None:
                 hints = [self._hints(texts[i], words[i], read[i]) for i in places]
@@ -139,75 +138,21 @@ def open_tagger(
     """
     place = folder or FOLDER
     try:
-        settings = TaggerSettings.model_validate_json(_read(place / _CONFIG))
+        settings = TaggerSettings.model_validate_json(read_bytes(place / _CONFIG))
         labels = Labels(settings.labels)
     except (ValidationError, ValueError) as error:
-        raise ModelError(f"{place / _CONFIG} is not a tagger's: {_first(error)}") from None
+        raise ModelError(f"{place / _CONFIG} is not a tagger's: {first_fault(error)}") from None
     if settings.hints and settings.hints != HINTS:
         raise ModelError(f"{place / _CONFIG}: hints that this version does not give: {', '.join(settings.hints)}")
-    tokenizer = _checked(place / "tokenizer.json", settings.tokenizer_sha256)
-    model = _checked(place / "model.onnx", settings.model_sha256)
-    session = _session(model, place / "model.onnx", threads or _environment_threads())
+    tokenizer = checked_bytes(place / "tokenizer.json", settings.tokenizer_sha256)
+    model = checked_bytes(place / "model.onnx", settings.model_sha256)
+    session = open_session(model, place / "model.onnx", threads)
     wanted = ["ids", *(["hints"] if settings.hints else [])]
     given, width = [one.name for one in session.get_inputs()], session.get_outputs()[0].shape[-1]
     if given != wanted or width != len(labels.names):
         raise ModelError(f"{place / 'model.onnx'}: reads {given} and scores {width} labels, which config.json does not")
     tables = (knowledge or load_knowledge()) if settings.hints else None
     return QueryTagger(session, Reader(tokenizer, place / "tokenizer.json"), settings, labels, tables)
-
-
-def _session(model: bytes, path: Path, threads: int) -> Any:
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "onnxruntime", "tagger") from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3  # errors
-    # A thread that spins while it waits takes the core from whoever has work.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no common root of their own
-        raise ModelError(f"{path} cannot be opened ({_first(error)})") from None
-
-
-def _environment_threads() -> int:
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdigit() and int(given) else 1
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _checked(path: Path, sha256: str) -> bytes:
-    """The file's bytes; those that are checked are those that are opened."""
-    data = _read(path)
-    if sha_of_bytes(data) != sha256:
-        raise ModelError(f"{path} is not the file that config.json names (its sha256 differs)")
-    return data
-
-
-def _first(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        fault = error.errors()[0]
-        return f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}"
-    return str(error).splitlines()[0]
-
-
-def _alike(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """The places of texts of the same length, at most _BATCH together; those of length 0 are left out."""
-    by_length: dict[int, list[int]] = {}
-    for i, length in enumerate(lengths):
-        by_length.setdefault(length, []).append(i)
-    by_length.pop(0, None)
-    for places in by_length.values():
-        for first in range(0, len(places), _BATCH):
-            yield places[first : first + _BATCH]
 
 
 def _pool(logits: NDArray[np.float32], words: NDArray[np.int64], scores: NDArray[np.float32]) -> None:

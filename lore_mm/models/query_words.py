@@ -11,13 +11,13 @@ import unicodedata
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lore_mm.errors import MissingExtraError, ModelError
 from lore_mm.mentions import Scanner
+from lore_mm.models.onnx_files import open_tokenizer
 from lore_mm.text import UNSPACED
 
 __all__ = ["HINTS", "MOST_PIECES", "MOST_WORDS", "Pieces", "Reader", "hints_of", "split_words", "trimmed"]
@@ -76,15 +76,7 @@ class Reader:
     """A WordPiece tokenizer file, read once; safe for several threads."""
 
     def __init__(self, data: bytes, source: Path) -> None:
-        try:
-            from tokenizers import Tokenizer
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(error.name or "tokenizers", "tagger") from None
-        try:
-            self._tokenizer: Any = Tokenizer.from_buffer(data)
-        except Exception as error:  # tokenizers raises plain Exception
-            raise ModelError(f"{source} is no tokenizer ({str(error).splitlines()[0]})") from None
-        self._tokenizer.no_padding()
+        self._tokenizer = open_tokenizer(data, source)
         self._tokenizer.enable_truncation(MOST_PIECES)
 
     def read(self, texts: Sequence[Sequence[str]]) -> list[Pieces]:
