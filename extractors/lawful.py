@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from lore_mm.attribute import known_value
 from lore_mm.errors import InputError
 from lore_mm.schema import MAX_TEXT, AttributeSchema, check_value
 from lore_mm.types import AttributeValue
@@ -47,7 +48,13 @@ def _in_schema(value: AttributeValue, schema: AttributeSchema | None) -> Attribu
             return replace(value, name=spec.name, kind=spec.kind)
         # A text stays in the seller's words; a value in the tables' own words needs no look-up.
         own = spec.type == "text" or words in spec.values
-        legal = words[:MAX_TEXT] if own else str(check_value(spec, words[:MAX_TEXT]))
+        if spec.type == "choice" and not own:  # without the hint of an error that nobody reads
+            known = known_value(spec, words[:MAX_TEXT])
+            if known is None:
+                return None
+            legal = known
+        else:
+            legal = words[:MAX_TEXT] if own else str(check_value(spec, words[:MAX_TEXT]))
     except InputError:
         return None
     if (value.name, value.value, value.kind) == (spec.name, legal, spec.kind):

@@ -10,15 +10,17 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 from lore_mm.fingerprint import sha_of
 from lore_mm.text import fold
 from lore_mm.types import Item
 
-__all__ = ["LONGEST_TEXT", "LONGEST_TITLE", "Source", "fields_of", "fields_sha"]
+__all__ = ["LONGEST_TEXT", "LONGEST_TITLE", "MOST_FIELDS", "Source", "fields_of", "fields_sha"]
 
 LONGEST_TITLE, LONGEST_TEXT = 5_000, 20_000  # characters that are read; what comes after is no longer about the item
+MOST_FIELDS = 1_000  # values of the seller's fields that are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,11 @@ class Source:
 
 
 def fields_of(item: Item) -> Iterator[Source]:
-    """The seller's own fields, one source a value."""
+    """The seller's own fields, one source a value, the first `MOST_FIELDS` of them."""
+    return islice(_all_fields(item), MOST_FIELDS)
+
+
+def _all_fields(item: Item) -> Iterator[Source]:
     for key, values in item.attributes.items():
         field = _field_names().get(re.sub(r"[\s_-]+", " ", fold(key)).strip())
         for value in values:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lore_mm.errors import InputError, nearest
 from lore_mm.fingerprint import sha_of
 
-__all__ = ["MAX_TEXT", "NOT_APPLICABLE", "NOT_STATED", "AttributeSpec", "check_value", "fold"]
+__all__ = ["MAX_TEXT", "NOT_APPLICABLE", "NOT_STATED", "AttributeSpec", "check_value", "fold", "known_value"]
 
 NOT_STATED, NOT_APPLICABLE = "not_stated", "not_applicable"  # legal answers that are not values
 MAX_TEXT = 200  # characters of a free-text value
@@ -112,6 +112,11 @@ class AttributeSpec(BaseModel):
         return {"anyOf": [one, {"enum": silent}]}
 
 
+def known_value(spec: AttributeSpec, text: str) -> str | None:
+    """The legal value that a text means, by any of its words; None where it means none."""
+    return spec.lookup.get(fold(" ".join(text.split())))
+
+
 def check_value(spec: AttributeSpec, value: object) -> str | float | bool:
     """One value in canonical form: a legal value by any of its words, a number within bounds, a flag, a short text.
 
@@ -123,7 +128,7 @@ def check_value(spec: AttributeSpec, value: object) -> str | float | bool:
     if spec.type == "flag":
         return _check_flag(spec, value)
     text = " ".join(str(value).split())
-    known = spec.lookup.get(fold(text))
+    known = known_value(spec, text)
     if known is not None:
         return known
     if spec.type == "text" and 0 < len(text) <= MAX_TEXT:

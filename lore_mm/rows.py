@@ -211,24 +211,38 @@ def judgment_from_row(row: Row) -> Judgment:
 
 def attributes_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Rows of ATTRIBUTES as a table; `attributes` may hold dataclasses, `provenance` too."""
-    return pa.Table.from_pylist(
-        [
-            {
-                **row,
-                "attributes": [attribute_to_row(a) for a in row["attributes"]],
-                "provenance": provenance_to_row(row["provenance"]),
-            }
-            for row in rows
-        ],
-        schema=ATTRIBUTES,
-    )
+    made = [
+        {
+            **row,
+            "attributes": [attribute_to_row(a) for a in row["attributes"]],
+            "provenance": provenance_to_row(row["provenance"]),
+        }
+        for row in rows
+    ]
+    return _table(made, ATTRIBUTES)
 
 
 def demands_table(understandings: Iterable[Understanding], provenance: Provenance) -> pa.Table:
     """Understandings as a table of DEMANDS."""
-    return pa.Table.from_pylist([understanding_to_row(u, provenance) for u in understandings], schema=DEMANDS)
+    return _table([understanding_to_row(u, provenance) for u in understandings], DEMANDS)
 
 
 def judgments_table(judgments: Iterable[Judgment]) -> pa.Table:
     """Judgments as a table of JUDGMENTS."""
-    return pa.Table.from_pylist([judgment_to_row(j) for j in judgments], schema=JUDGMENTS)
+    return _table([judgment_to_row(j) for j in judgments], JUDGMENTS)
+
+
+def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table. Halves of surrogate pairs, which no table can hold, become U+FFFD; one text ends no batch."""
+    try:
+        return pa.Table.from_pylist(rows, schema=schema)
+    except UnicodeEncodeError:
+        return pa.Table.from_pylist([_encodable(row) for row in rows], schema=schema)
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, Mapping):
+        return {key: _encodable(one) for key, one in value.items()}
+    return [_encodable(one) for one in value] if isinstance(value, list | tuple) else value

@@ -59,7 +59,7 @@ class RulesJudge:
     ) -> Judgment:
         query, item_id = understanding.query, features.item.item_id
         provenance = Provenance(maker=f"judge:{_MODE}", input_sha=features.input_sha, settings_sha=self.sha)
-        if reason := refused(understanding):
+        if reason := refused(understanding, features):
             return failed_judgment(query, item_id, reason, provenance)
         try:
             if id(understanding) not in steps:

@@ -5,6 +5,7 @@ It knows the attribute schemas and the 18 dimensions, not items: what the item s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -47,7 +48,12 @@ def construct(understanding: Understanding, knowledge: Knowledge, schemas: Schem
     """The steps of a query: the head first, then in the order of the dimensions. Empty where nothing is demanded.
 
     The attributes are those of the schema of the query's head category, or the common ones where it has none.
+
+    Raises:
+        ValueError: a demand's number or confidence is none.
     """
+    for demand in understanding.demands:
+        _check(demand)
     head = understanding.head
     category = head.canonical if head and head.dimension == "category" else None
     schema = (schemas or load_schemas()).for_category(category, knowledge)
@@ -55,6 +61,14 @@ def construct(understanding: Understanding, knowledge: Knowledge, schemas: Schem
     demands = sorted(understanding.demands, key=lambda d: (d.role != "head", place[d.dimension]))
     clashes = {id(d): _wish(other) for d in demands for other in demands if d is not other and _exclude(d, other)}
     return tuple(replace(_step(d, schema), impossible=clashes.get(id(d), "")) for d in demands)
+
+
+def _check(demand: Demand) -> None:
+    for name, number in (("number", demand.number), ("number_high", demand.number_high)):
+        if number is not None and not math.isfinite(number):
+            raise ValueError(f"the demand {demand.value[:80]!r} has the {name} {number}, which is none")
+    if not 0 <= demand.confidence <= 1 + 1e-6:
+        raise ValueError(f"the demand {demand.value[:80]!r} has the confidence {demand.confidence}, which is none")
 
 
 def _exclude(one: Demand, other: Demand) -> bool:

@@ -5,10 +5,12 @@ It knows nothing of demands or rules; it answers "what is there on this dimensio
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, Scanner
@@ -20,6 +22,8 @@ __all__ = ["Found", "ItemView"]
 
 # How far a bare mention in the text is believed, by where it stands.
 _TITLE, _TEXT = 0.9, 0.7
+_LONGEST_TITLE, _LONGEST_TEXT = 5_000, 20_000  # characters that are read, as the extractors do
+_MOST_FIELDS = 1_000  # values of the seller's fields
 _SECOND_READING = 0.7  # a word that can also mean this ("orange" as a colour)
 # The thing itself is named before these; what follows is what it is for, or comes with.
 _TITLE_TAIL = re.compile(
@@ -57,7 +61,7 @@ class ItemView:
     """An item as the follower reads it. Everything is worked out on first use and kept."""
 
     def __init__(self, features: ItemFeatures, knowledge: Knowledge, scanner: Scanner) -> None:
-        self.item: Item = features.item
+        self.item: Item = _bounded(features.item)
         self._knowledge = knowledge
         self._scanner = scanner
         self._by_dimension: dict[str, list[AttributeValue]] = {}
@@ -142,7 +146,8 @@ class ItemView:
     @property
     def _texts(self) -> list[tuple[str, str]]:
         item = self.item
-        given = [(f"given.{name}", value) for name, values in item.attributes.items() for value in values]
+        fields = ((name, value) for name, values in item.attributes.items() for value in values)
+        given = [(f"given.{name}", value[:_LONGEST_TEXT]) for name, value in islice(fields, _MOST_FIELDS)]
         seller = [("given.brand", item.brand), ("given.category", item.category), ("given.store", item.store)]
         return [
             ("title", item.title),
@@ -152,6 +157,17 @@ class ItemView:
         ]
 
 
+def _bounded(item: Item) -> Item:
+    """The item with as much of its texts as is read of any; what comes after is no longer about the item."""
+    if len(item.title) <= _LONGEST_TITLE and len(item.description) <= _LONGEST_TEXT:
+        return item
+    return replace(item, title=item.title[:_LONGEST_TITLE], description=item.description[:_LONGEST_TEXT])
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
+
+
 def _from_attribute(attribute: AttributeValue) -> Found:
     """What an attribute says; in a conflict, the evidence for another value is what stands against it."""
     mine = tuple(e for e in attribute.evidence if e.value in (None, attribute.value)) or attribute.evidence
@@ -159,11 +175,11 @@ def _from_attribute(attribute: AttributeValue) -> Found:
     return Found(
         value=attribute.value or "",
         attribute=attribute.name,
-        number=attribute.number,
+        number=_finite(attribute.number),
         unit=attribute.unit,
-        share=attribute.share,
+        share=_finite(attribute.share),
         evidence=mine,
-        confidence=attribute.confidence,
+        confidence=min(max(_finite(attribute.confidence) or 0.0, 0.0), 1.0),
         against=tuple(e for e in other if e not in mine),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -146,7 +147,7 @@ def price(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
         return unstated(demand)
     here = [f for f in view.stated("price") if f.number is not None]
     item = view.item
-    if not here and item.price is not None and item.price == item.price:
+    if not here and item.price is not None and math.isfinite(item.price) and item.price >= 0:
         place = Evidence("given.price", f"{item.price:g}")
         here = [Found(f"{item.price:g}", "price", item.price, item.currency, evidence=(place,))]
     if not here:

@@ -14,13 +14,23 @@ from PIL.Image import Image
 
 from lore_mm.types import Item, ItemFeatures, Judgment, Provenance, Query, Understanding
 
-__all__ = ["NOTHING_TO_JUDGE", "Pair", "PairJudge", "Pictures", "failed_judgment", "refused", "sha_with_rulebook"]
+__all__ = [
+    "NOTHING_KNOWN",
+    "NOTHING_TO_JUDGE",
+    "Pair",
+    "PairJudge",
+    "Pictures",
+    "failed_judgment",
+    "refused",
+    "sha_with_rulebook",
+]
 
 Pair = tuple[Understanding, ItemFeatures]
 # The pictures of an item, decoded, in its order; empty where it has none. Raises PictureError for one it cannot read.
 Pictures = Callable[[Item], Sequence[Image]]
 
 NOTHING_TO_JUDGE = "nothing to judge: the query names no demand known or unknown"
+NOTHING_KNOWN = "nothing to judge: the item has no words and no attributes"
 
 
 @runtime_checkable
@@ -71,8 +81,23 @@ def failed_judgment(
     )
 
 
-def refused(understanding: Understanding) -> str | None:
-    """Why no item can be judged against a query, if so: it was not understood, or demands nothing."""
+def refused(understanding: Understanding, features: ItemFeatures | None = None) -> str | None:
+    """Why a pair cannot be judged, if so: the query was not understood or demands nothing, or the item says nothing.
+
+    A judge that looks at pictures leaves `features` out where the item has some.
+    """
     if understanding.status != "ok":
         return f"the query was not understood: {understanding.error}"
-    return None if understanding.demands else NOTHING_TO_JUDGE
+    if not understanding.demands:
+        return NOTHING_TO_JUDGE
+    return NOTHING_KNOWN if features is not None and _says_nothing(features) else None
+
+
+def _says_nothing(features: ItemFeatures) -> bool:
+    """True for an item of which no more is known than a price or a shop: silence is no grade."""
+    item = features.item
+    texts = (item.title, item.description, item.category, item.brand)
+    known = any(
+        a.status in ("value", "conflict") and a.dimension not in ("price", "store") for a in features.attributes
+    )
+    return not known and not item.attributes and not any(text and text.strip() for text in texts)
