@@ -17,7 +17,8 @@ from extractors.sources import LONGEST_TEXT, LONGEST_TITLE, Source, fields_of, f
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import scanner_for
-from lore_mm.phrases import Phrase, as_reading, kind_meant, read_phrase, without_overlap
+from lore_mm.phrase_readings import kind_meant
+from lore_mm.phrases import Phrase, as_reading, read_phrase, read_title
 from lore_mm.schema import Schemas
 from lore_mm.types import AttributeValue, Evidence, Item
 from lore_mm.values import find_quantities
@@ -52,13 +53,7 @@ class Given:
     def _extract(self, one: ExtractorInput) -> Extraction:
         item = one.item
         title = item.title[:LONGEST_TITLE]
-        quantities = find_quantities(title)
-        spans = [(q.start, q.end) for q in quantities if q.kind not in ("share", "year")]
-        found = self._scanner.find(title)
-        known = [m for m in found if m.table in ("series", "need")]
-        quantities = [q for q in quantities if not any(m.start < q.end and q.start < m.end for m in known)]
-        spans = [s for s in spans if not any(m.start < s[1] and s[0] < m.end for m in known)]
-        phrase = read_phrase(title, without_overlap(found, spans), self.knowledge, strict=True, numbers=spans)
+        phrase, quantities = read_title(title, self._scanner.find(title), find_quantities(title), self.knowledge)
         sources = list(fields_of(item))
         category = self._category(item, phrase, sources)
         kind = category.value if category else one.category

@@ -6,25 +6,19 @@ thing ("charger for iPhone 13" is a charger). Knows words and the knowledge tabl
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from lore_mm.knowledge import Knowledge
-from lore_mm.mentions import Mention, Reading
+from lore_mm.mentions import Mention
+from lore_mm.phrase_parts import Parts, in_for, part_of, parts_of
+from lore_mm.phrase_readings import goes_with, kind_of, settle
 from lore_mm.text import Token, fold, singular, tokens
+from lore_mm.values import Quantity
 
-__all__ = ["Phrase", "as_reading", "kind_meant", "read_phrase", "without_overlap"]
+__all__ = ["Phrase", "as_reading", "read_phrase", "read_title", "without_overlap"]
 
-# These begin what the thing is for, comes with, or is made of; the thing itself is named before.
-_PARTING = frozenset(
-    "for with without w compatible fits fit in by from under over at to that which and or plus using including "
-    "featuring like made not no excluding except on as who where when if".split()
-)
-_FOR = frozenset(("for", "compatible", "fits", "fit", "to"))
-# Tight slashes part nothing: "printer/scanner" are two names of what comes.
-_HARD_BREAK = re.compile(r"[,;:|()\[\]{}\n•–—+]|/\s|\s/|\s-\s|[.!?](?:\s|$)")
 # Parts and companions: behind the name of a thing ("towel rod", "stove insert") such a noun is what is meant.
 _PARTS = frozenset(
     "rod insert cover lid valve door stand holder hook filter cartridge cord handle knob hinge topper liner protector "
@@ -33,11 +27,6 @@ _PARTS = frozenset(
     "lighter pad mat polish wax extender hose switch button remote bulb battery charger replacement "
     "part accessory spare spares lock drum tray roller rack arm lamp riser cartridge screen dock".split()
 )
-
-# Readings that step back where another word of the phrase names the thing.
-_QUALITIES = ("color", "material", "brand", "term")
-# Departments whose gold, oak and copper are what the thing is made of rather than how it looks.
-_MADE_OF = frozenset(("jewellery", "furniture", "home", "tools"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +60,13 @@ def read_phrase(
     (titles); else commas are taken lightly (queries). `words` are the text's tokens, where they are at hand.
     """
     words = tokens(text) if words is None else words
-    parts = _parts(text, words, mentions, strict, numbers)
-    settled = _settle(mentions, parts, knowledge)
+    parts = parts_of(text, words, mentions, strict, numbers)
+    settled = settle(mentions, parts, knowledge)
     things = [m for m in settled if m.table == "category" and not m.negated]
     head = _head_of_title(text, settled, things, parts, numbers, knowledge) if strict else _head(things, parts)
-    hosts = tuple([m for m in settled if m is not head and _in_for(m, parts)]) if parts else ()
+    hosts = tuple([m for m in settled if m is not head and in_for(m, parts)]) if parts else ()
     host = _host(hosts, settled, head, knowledge)
-    if head is not None and _in_for(head, parts):
+    if head is not None and in_for(head, parts):
         noun = _noun(text, words, settled, parts, head.canonical, knowledge)
         if noun is not None:
             return Phrase(settled, None, noun[0], head.canonical, (*hosts, head), noun[1])
@@ -95,123 +84,22 @@ def read_phrase(
     return Phrase(settled, None, None, host, hosts)
 
 
-# Start of a word → number of its part, the word that opened the part; empty where all is one part.
-Parts = dict[int, tuple[int, str]]
-_WHOLE = (0, "")
-
-
-def _parts(
-    text: str, words: Sequence[Token], mentions: Sequence[Mention], strict: bool, numbers: Sequence[tuple[int, int]]
-) -> Parts:
-    if not strict and _PARTING.isdisjoint([w.text for w in words]):
-        return {}
-    inside = {i for m in mentions for i in range(m.start, m.end)}
-    parts: Parts = {}
-    measured = {start for start, _ in numbers} - inside
-    number, opener, last = 0, "", 0
-    for word in words:
-        if strict and last and (word.start in measured or _HARD_BREAK.search(text[last : word.start])):
-            number, opener = number + 1, "," if opener not in _FOR else opener
-        if word.text in _PARTING and word.start not in inside:
-            if not (word.text in ("and", "or", "plus") and opener in _FOR):
-                number, opener = number + 1, word.text
-        parts[word.start] = (number, opener)
-        last = word.end
-    return parts
-
-
-def _readings(mention: Mention) -> tuple[Reading, ...]:
-    return (Reading(mention.dimension, mention.canonical, mention.table), *mention.others)
-
-
-def _settle(mentions: Sequence[Mention], parts: Parts, knowledge: Knowledge) -> tuple[Mention, ...]:
-    if not any([m.others for m in mentions]):
-        return tuple(mentions)
-    firm = [m for m in mentions if m.table == "category" and not any(o.table in _QUALITIES for o in m.others)]
-    series = [m for m in mentions if m.table == "series"]
-    things = [m.canonical for m in firm] + [
-        s.category for m in series if (s := knowledge.series.get(m.canonical)) is not None and s.category
-    ]
-    out: list[Mention] = []
-    for m in mentions:
-        if m.others:
-            others = [x for x in mentions if x is not m]
-            m = kind_meant(m, others, knowledge)
-            near = things or [x.canonical for x in others if x.table == "category"]
-            chosen = _choose(m, others, near, parts, knowledge)
-            if chosen is not None and (chosen.table, chosen.canonical) != (m.table, m.canonical):
-                m = m.read_as(chosen)
-        out.append(m)
-    return tuple(out)
-
-
-def kind_meant(m: Mention, others: Sequence[Mention], knowledge: Knowledge) -> Mention:
-    """The reading of a word with several kinds of thing ("notebook") that what stands beside it speaks for; else m."""
-    kinds = [r for r in _readings(m) if r.table == "category"]
-    if len(kinds) < 2:
-        return m
-    near = [kind for x in others if x is not m and (kind := _kind(x, knowledge)) is not None]
-    makers = [x for x in others if any(r.table == "brand" for r in _readings(x))]
-
-    def fits(reading: Reading) -> int:
-        kind = reading.canonical
-        department = knowledge.department(kind)
-        made = sum(
-            _makes(r.canonical, [kind], [], knowledge) for x in makers for r in _readings(x) if r.table == "brand"
-        )
-        return made + sum(_goes_with(n, kind, knowledge) or knowledge.department(n) == department for n in near)
-
-    best = max(kinds, key=fits)  # the first of equals
-    return m if best == kinds[0] else m.read_as(best)
-
-
-def _choose(
-    m: Mention, others: Sequence[Mention], things: Sequence[str], parts: Parts, knowledge: Knowledge
-) -> Reading | None:
-    by_table = {r.table: r for r in reversed(_readings(m))}
-    brand, thing = by_table.get("brand"), by_table.get("category")
-    if brand is not None and _makes(brand.canonical, things, others, knowledge):
-        return brand
-    if brand is not None and thing is None and len(by_table) > 1 and things:
-        return next(r for r in _readings(m) if r.table != "brand")
-    if thing is not None:
-        later = [
-            x for x in others if x.table == "category" and x.start > m.start and _part(x, parts) == _part(m, parts)
-        ]
-        named = later or (things and "color" in by_table)
-        for table in ("color", "material", "term") if named else ():
-            if table in by_table:
-                return _hue_or_stuff(by_table, things, knowledge) if table in ("color", "material") else by_table[table]
-        return thing
-    return _hue_or_stuff(by_table, things, knowledge)
-
-
-def _part(m: Mention, parts: Parts) -> int:
-    return parts.get(m.start, _WHOLE)[0]
-
-
-def _hue_or_stuff(by_table: dict[str, Reading], things: Sequence[str], knowledge: Knowledge) -> Reading | None:
-    if "color" in by_table and "material" in by_table:
-        made = any(knowledge.department(t) in _MADE_OF for t in things)
-        return by_table["material" if made else "color"]
-    return by_table.get("color") or by_table.get("material")
-
-
-def _makes(brand: str, things: Sequence[str], others: Sequence[Mention], knowledge: Knowledge) -> bool:
-    made = knowledge.brands[brand].makes
-    if any(knowledge.is_a(t, b) or knowledge.is_a(b, t) for t in things for b in made):
-        return True
-    accessory = [a for t in things for a in knowledge.categories[t].accessory_of]
-    if any(knowledge.is_a(a, b) or knowledge.is_a(b, a) for a in accessory for b in made):
-        return True
-    return any(m.table == "series" and knowledge.series[m.canonical].brand == brand for m in others)
+def read_title(
+    title: str, mentions: Sequence[Mention], quantities: Sequence[Quantity], knowledge: Knowledge
+) -> tuple[Phrase, list[Quantity]]:
+    """A title as a phrase, and those of its quantities that are no part of a series' name ("EOS 5D")."""
+    known = [m for m in mentions if m.table in ("series", "need")]
+    free = [q for q in quantities if not any(m.start < q.end and q.start < m.end for m in known)]
+    spans = [(q.start, q.end) for q in free if q.kind not in ("share", "year")]
+    phrase = read_phrase(title, without_overlap(mentions, spans), knowledge, strict=True, numbers=spans)
+    return phrase, free
 
 
 def _head(things: Sequence[Mention], parts: Parts) -> Mention | None:
     """The last thing of the first part that names one."""
     best: Mention | None = None
     for m in things:
-        if best is None or _part(m, parts) == _part(best, parts):
+        if best is None or part_of(m, parts) == part_of(best, parts):
             best = m
         else:
             break
@@ -235,9 +123,9 @@ def _head_of_title(
             continue
         if best is None:
             best = m
-        elif _part(m, parts) != _part(best, parts):
+        elif part_of(m, parts) != part_of(best, parts):
             break
-        elif text[best.end : m.start] != "/" and not _goes_with(best.canonical, m.canonical, knowledge):
+        elif text[best.end : m.start] != "/" and not goes_with(best.canonical, m.canonical, knowledge):
             best = m
     return best
 
@@ -254,24 +142,8 @@ def _is_inside(
     whole = knowledge.categories[m.canonical].part_of
     if not whole or not any(end <= m.start and text[end : m.start] in ("", " ", "-") for _, end in numbers):
         return False
-    kinds = [_kind(x, knowledge) for x in mentions if x is not m and not _in_for(x, parts)]
+    kinds = [kind_of(x, knowledge) for x in mentions if x is not m and not in_for(x, parts)]
     return any(kind is not None and knowledge.is_a(kind, w) for kind in kinds for w in whole)
-
-
-def _kind(m: Mention, knowledge: Knowledge) -> str | None:
-    """The kind of thing that a mention names, itself or by its series."""
-    if m.table == "series":
-        return knowledge.series[m.canonical].category
-    return m.canonical if m.table == "category" and not m.negated else None
-
-
-def _goes_with(accessory: str, main: str, knowledge: Knowledge) -> bool:
-    """True where the one is an accessory or part of the other, or of what the other is a kind of."""
-    return any(knowledge.is_a(main, a) for a in knowledge.categories[accessory].accessory_of)
-
-
-def _in_for(m: Mention, parts: Parts) -> bool:
-    return parts.get(m.start, _WHOLE)[1] in _FOR
 
 
 def _host(
@@ -328,7 +200,7 @@ def _noun(
     if host is None:
         return None
     for word in reversed(words):
-        if parts.get(word.start, _WHOLE)[1] in _FOR or _covers(mentions, word):
+        if in_for(word, parts) or _covers(mentions, word):
             continue
         found = _accessory(singular(word.text), host, knowledge)
         if found is not None:
