@@ -112,7 +112,7 @@ def _step(demand: Demand, schema: AttributeSchema) -> Step:
             main = kind_of_unit(demand.unit)  # a quantity that the schema of this kind of thing does not ask for
         specs = measured or specs
     elif dimension in ("style_detail", "special", "function", "spec"):
-        known = [s for s in specs if s.type == "choice" and _says(demand) in s.lookup]
+        known = sorted((s for s in specs if s.type == "choice" and _says(demand) in s.lookup), key=lambda s: s.multi)
         if known:
             closed, legal = not known[0].multi, known[0].lookup
         specs = known or specs

@@ -12,6 +12,7 @@ from dataclasses import replace
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import scanner_for
 from lore_mm.schema import Schemas, load_schemas
+from lore_mm.text import singular, tokens
 from lore_mm.types import Demand, ItemFeatures, Leg, MatchPath, Understanding
 from relevance import follow_numbers, follow_shades, follow_special, follow_terms, follow_trees
 from relevance.construct import Step, construct
@@ -91,7 +92,7 @@ class Follower:
             reason = f"asks for {_wish(demand)}, and for {step.impossible}: nothing can be both"
             return Leg(demand, step.attribute, "impossible", confidence=demand.confidence, reason=reason)
         finding = self._finding(step, view)
-        finding = self._only_named(step, finding, view, steps) or finding
+        finding = self._only_named(step, finding, view, steps) or _by_another_name(finding, demand) or finding
         if demand.polarity < 0:
             finding = _negate(finding, demand)
         elif finding.relation == "unstated" and (failure := view.failures.get(demand.dimension)):
@@ -187,6 +188,22 @@ def _negate(finding: Finding, demand: Demand) -> Finding:
         relation, reason = "satisfied_negation", f"asks for no {demand.value}; it has {had} instead"
     deviation = finding.deviation if relation == "violated_negation" else None
     return replace(finding, relation=relation, reason=reason, deviation=deviation)
+
+
+_NAMED_ONCE = frozenset(("category", "color", "material"))  # their own followers say it, or measure instead
+
+
+def _by_another_name(finding: Finding, demand: Demand) -> Finding | None:
+    """The very value, where the item says it in none of the query's words; None elsewhere."""
+    if finding.relation != "exact" or demand.number is not None or demand.dimension in _NAMED_ONCE:
+        return None
+    quote = next((e.quote for e in finding.evidence if e.quote), None)
+    if quote is None or quote.casefold() == demand.value.casefold() or not {*finding.found} & {*wanted(demand)}:
+        return None
+    said, asked = ({singular(t.text) for t in tokens(text)} for text in (quote, demand.value))
+    if not said.isdisjoint(asked):
+        return None
+    return replace(finding, relation="synonym", reason=f"asks for {demand.value}; it says {quote}, which is the same")
 
 
 def _wish(demand: Demand) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from lore_mm.knowledge import Knowledge
 from lore_mm.types import Demand, Evidence
+from lore_mm.values import find_quantities
 from relevance.construct import Step
 from relevance.evidence import Found, ItemView
 from relevance.findings import UNSTATED, Finding, best, unstated, wanted
@@ -69,7 +71,7 @@ def _large_enough(demand: Demand, finding: Finding, view: ItemView, knowledge: K
 
 def _ages(view: ItemView) -> list[Found]:
     stated = [f for f in view.stated("audience") if f.number is not None and f.attribute == "age"]
-    return stated or [
+    return [_as_written(f) for f in stated] or [
         Found(
             value=q.text,
             attribute="age",
@@ -82,6 +84,16 @@ def _ages(view: ItemView) -> list[Found]:
         for source, q in view.quantities
         if q.kind == "age"
     ]
+
+
+def _as_written(found: Found) -> Found:
+    """An age with the upper end that its words have ("6-8", "3+"): the attribute is only where it begins."""
+    if found.number_high is not None:
+        return found
+    for q in find_quantities(found.quote):
+        if q.number == found.number and (q.number_high is not None or q.op == "at_least"):
+            return replace(found, value=q.text, number_high=_OPEN if q.op == "at_least" else q.number_high)
+    return found
 
 
 def _age(demand: Demand, found: Found) -> Finding:

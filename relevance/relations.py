@@ -96,7 +96,8 @@ RELATIONS: Mapping[str, str] = MappingProxyType(
 
 _WORDS = ("words_all", "words_some", "words_none", "words_everyday")
 _NEGATIONS = ("satisfied_negation", "negation_unstated", "violated_negation")
-_COMMON = ("exact", "synonym", "unstated", "impossible", *_NEGATIONS, *_WORDS)
+_ALWAYS = ("exact", "unstated", "impossible", *_NEGATIONS)
+_COMMON = (*_ALWAYS, "synonym", *_WORDS)
 _TERM = (*_COMMON, "covers", "narrower", "near", "contradicts", "other")
 _TREE = (
     "hyponym",
@@ -131,15 +132,15 @@ LEGAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "bundle": (*_TERM, "multiple", "other_count", "part_of_set", "set_of_single"),
         "style_detail": _TERM,
         "style": _TERM,
-        "color": (*_COMMON, "on_a_piece", "member", "base", "near", "family", "other"),
-        "material": (*_COMMON, "pure", "pure_small", "within", "deviates", "member", "base", "kin", "other"),
+        "color": (*_ALWAYS, *_WORDS, "on_a_piece", "member", "base", "near", "family", "other"),
+        "material": (*_ALWAYS, *_WORDS, "pure", "pure_small", "within", "deviates", "member", "base", "kin", "other"),
         "spec": (*_TERM, "within", "one_step", "multiple", "deviates"),
         "function": _TERM,
         "audience": (*_TERM, "plain", "sizes_reach", "near_stage", "far_stage", "niche"),
         "season": _TERM,
-        "year": (*_COMMON, "within", "other_year", "other_model_year", "unstated_model_year"),
-        "price": (*_COMMON, "within", "deviates", "other_currency"),
-        "store": (*_TERM, "brand_store"),
+        "year": (*_ALWAYS, "within", "other_year", "other_model_year", "unstated_model_year"),
+        "price": (*_ALWAYS, "within", "deviates", "other_currency"),
+        "store": (*_COMMON, "brand_store", "other"),
         "special": (*_TERM, "second_rate"),
     }
 )
