@@ -44,7 +44,7 @@ from relevance.read_path import Asked, ToldPath, read_path
 from relevance.rules import Rulebook
 from relevance.vote import elect
 
-__all__ = ["ReasonJudge", "open_reason"]
+__all__ = ["Counts", "PathDossiers", "ReasonJudge", "open_reason"]
 
 _VERSION = "1"
 PROMPT = PROMPTS / "reason.jinja"

@@ -116,7 +116,7 @@ def read_path(reply: ChatReply, asked: Asked, words: ItemWords | None = None) ->
         raise ReplyError(reply.error)
     parsed = parse_reply(reply)
     kinds = asked.kinds
-    said: dict[str, Any] = {key: a.values[0] if len(a.values) == 1 else None for key, a in parsed.answers.items()}
+    said = parsed.said
     if wrong := fault(said, reply_schema(kinds)):
         raise ReplyError(f"the reply breaks the schema: {wrong}")
     reader = _Reader(asked, words or ItemWords(asked.features))
@@ -161,7 +161,7 @@ class _Reader:
             return self._silent(step, tables, relation, plain.confidence, RELATIONS[relation])
         evidence, values = self._evidence(step, said["source"], quote, found)
         if evidence:
-            return self._worked_out(step, replace(plain, evidence=evidence), values)
+            return self._worked_out(step, tables, replace(plain, evidence=evidence), values)
         if not speaks_for(demand.dimension, relation):
             return replace(plain, confidence=plain.confidence * (_MADE_UP if quote else 1.0))
         if tables.evidence and tables.relation in _SAME.get(relation, (relation,)):
@@ -188,17 +188,17 @@ class _Reader:
             return (Evidence("image:0", value=found or None),), ()
         return places, values
 
-    def _worked_out(self, step: Step, leg: Leg, values: Sequence[AttributeValue]) -> Leg:
+    def _worked_out(self, step: Step, tables: Leg, leg: Leg, values: Sequence[AttributeValue]) -> Leg:
         """The leg with what we can work out ourselves: the miss of a number, the share of a colour or material."""
         if kind_of(step.demand).numbered:
-            return self._measured(step, leg, values)
+            return self._measured(step, tables, leg, values)
         shares = [a.share for a in values if a.share is not None and a.dimension == step.demand.dimension]
         seen = any(e.source.startswith("image") for e in leg.evidence)
         if shares and (seen or step.demand.dimension == "material"):
             return replace(leg, deviation=max(0.0, 1.0 - max(shares)))
         return leg
 
-    def _measured(self, step: Step, leg: Leg, values: Sequence[AttributeValue]) -> Leg:
+    def _measured(self, step: Step, tables: Leg, leg: Leg, values: Sequence[AttributeValue]) -> Leg:
         """A numeric leg: the rules' own reading of the quoted words, as if the item said nothing else."""
         quotes = " ".join(e.quote or "" for e in leg.evidence)
         item = replace(self.asked.features.item, title=quotes, description="", brand=None, attributes={}, store=None)
@@ -206,6 +206,9 @@ class _Reader:
         view = self.asked.follower.view(ItemFeatures(item, (*kept, *values)))
         ours = self.asked.follower.follow(self.asked.query_id, (step,), view).legs[0]
         if not ours.found or ours.relation not in offered(kind_of(step.demand)):
+            if speaks_for(step.demand.dimension, leg.relation) and not any(c.isdigit() for c in quotes):
+                reason = f'the model calls it {leg.relation}, and "{quotes}" holds no number'
+                return self._silent(step, tables, "unstated", _UNGROUNDED * step.demand.confidence, reason)
             return replace(leg, confidence=leg.confidence * _UNREAD)
         confidence = leg.confidence if ours.relation == leg.relation else ours.confidence
         return replace(ours, evidence=leg.evidence, confidence=confidence)

@@ -52,6 +52,7 @@ class Reply:
     ends: list[int] = field(default_factory=list)  # of tokens, in characters of the text; empty where not known
     tokens: Sequence[Token] = ()
     text: str = ""
+    said: Mapping[str, Any] = field(default_factory=dict)  # the object as it is
 
     @property
     def measured(self) -> bool:
@@ -97,7 +98,7 @@ def parse_reply(reply: ChatReply) -> Reply:
     answers = _placed(said, text, start)
     told = len(reply.tokens) > 0 and "".join(token.text for token in reply.tokens) == text
     ends = list(accumulate(len(token.text) for token in reply.tokens)) if told else []
-    return Reply(answers, ends, reply.tokens, text)
+    return Reply(answers, ends, reply.tokens, text, said)
 
 
 def _placed(said: Mapping[str, Any], text: str, place: int) -> dict[str, Answer]:
