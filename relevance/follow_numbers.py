@@ -15,6 +15,7 @@ from relevance.construct import Step
 from relevance.evidence import Found, ItemView
 from relevance.findings import UNSTATED, Finding, best, unstated
 from relevance.follow_sizes import shoe_size
+from relevance.priority import believed
 
 FARTHEST = 1000.0  # a miss of more than this share is not told apart: a limit of 0 is missed by it
 # Sizes that come in steps of one: letter sizes in notches from M, shoe sizes, and things for so many.
@@ -171,14 +172,15 @@ def year(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
     dated = any(_is_dated(f.value, knowledge) for f in view.categories)
     if demand.number is None:
         return unstated(demand, "unstated_model_year" if dated else "unstated")
-    here = [f for f in view.stated("year") if f.number is not None]
+    stated = [f for f in view.stated("year") if f.number is not None]
     if not dated:  # a year in a seller's field is that of the listing as often as that of the thing
-        here = [f for f in here if any(e.source == "title" for e in f.evidence)]
-    here = here or [
+        stated = [f for f in stated if any(e.source == "title" for e in f.evidence)]
+    titled = [
         Found(q.text, "year", q.number, evidence=(Evidence("title", q.text, q.start, q.end),), confidence=0.9)
         for source, q in view.quantities
-        if q.kind == "year" and source == "title"
+        if q.kind == "year" and source == "title" and not any(f.number == q.number for f in stated)
     ]
+    here = believed((*stated, *titled), "year", str.__ne__)
     if not here:
         return unstated(demand, "unstated_model_year" if dated else "unstated")
     findings = []

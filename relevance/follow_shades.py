@@ -38,7 +38,7 @@ def color_relation(want: str, have: str, knowledge: Knowledge) -> str:
 def color(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
     """The item's colours against the demanded one. Several colours: the nearest counts, with the share it covers."""
     demand = step.demand
-    here = view.stated("color") or view.mentioned("color")
+    here = _shown(view, knowledge)
     findings = []
     for want in wanted(demand):
         for found in here:
@@ -51,6 +51,17 @@ def color(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
                 relation = "on_a_piece"
             findings.append(Finding.of(relation, found, _color_reason(demand.value, relation, found, share), rest))
     return _nearest_shade(findings) or unstated(demand)
+
+
+def _shown(view: ItemView, knowledge: Knowledge) -> tuple[Found, ...]:
+    """The item's colours, by whom they are believed: the seller's field before pictures, pictures before words."""
+    if "color" not in view.believed:
+
+        def disagree(one: str, other: str) -> bool:
+            return color_relation(one, other, knowledge) == "other" == color_relation(other, one, knowledge)
+
+        view.believed["color"] = believed(view.stated("color") or view.mentioned("color"), "color", disagree)
+    return view.believed["color"]
 
 
 _MANY = 10  # pieces; of more, a colour that covers half of one is not told from a speck

@@ -75,13 +75,15 @@ def term(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
 def _said(view: ItemView, dimension: str, knowledge: Knowledge) -> tuple[Found, ...]:
     """What the item says on a dimension in words, by whom it is believed. Values that go together do not disagree."""
     if dimension not in view.believed:
-        stated = (f for f in view.stated(dimension) if f.attribute not in _NUMBERED)
+        stated = [f for f in view.stated(dimension) if f.attribute not in _NUMBERED]
+        disputed = {f.value for f in stated if f.against}  # the bare words know nothing of what speaks against them
+        bare = (f for f in view.mentioned(dimension) if f.value not in disputed)
         apart = _APART | {"other"} if dimension in _EXCLUSIVE else _APART
 
         def disagree(one: str, other: str) -> bool:
             return term_relation(dimension, one, other, knowledge) in apart
 
-        view.believed[dimension] = believed((*stated, *view.mentioned(dimension)), dimension, disagree)
+        view.believed[dimension] = believed((*stated, *bare), dimension, disagree)
     return view.believed[dimension]
 
 
