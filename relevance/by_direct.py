@@ -146,7 +146,7 @@ class DirectJudge:
         if not pairs:
             return []
         told = self.prompt.tell(pairs, paths if self.hint else [None] * len(pairs), shown)
-        requests = [ChatRequest(one.parts, system=one.system, choices=LEVELS) for one in told]
+        requests = [ChatRequest(one.parts, system=one.system, choices=LEVELS, among_choices=True) for one in told]
         replies = self.chat.generate(requests)
         if len(replies) != len(requests):
             fault = f"{self.chat.name} gave {len(replies)} replies for {len(requests)} requests"

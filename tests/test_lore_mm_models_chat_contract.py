@@ -175,6 +175,18 @@ def test_engines_agree_on_likelihoods(hf_chat: Chat, other: Chat) -> None:
         assert yours.likelihoods == pytest.approx(mine.likelihoods, abs=5e-3)
 
 
+def test_engines_agree_on_which_of_the_choices_it_is(hf_chat: Chat, other: Chat) -> None:
+    levels = ("L1", "L2", "L3", "L4")
+    requests = [asked(i, choices=levels, among_choices=True) for i in range(3)]
+    requests += [in_words(i, choices=levels, among_choices=True) for i in range(3)]
+    requests += [in_words(1, choices=COLORS, among_choices=True), in_words(1, choices=("yes",), among_choices=True)]
+    ours, theirs = well(hf_chat.generate(requests)), well(other.generate(requests))
+    for mine, yours in zip(ours, theirs, strict=True):
+        assert yours.likelihoods == pytest.approx(mine.likelihoods, abs=5e-3)
+        assert sum(map(math.exp, yours.likelihoods)) == pytest.approx(1)
+    assert len({reply.likelihoods for reply in ours}) == len(requests)  # they depend on what was asked
+
+
 def test_likelihoods_are_log_probabilities_of_choices(chat: Chat) -> None:
     replies = well(chat.generate([asked(0, choices=COLORS), in_words(0, choices=COLORS[::-1])]))
     for reply in replies:

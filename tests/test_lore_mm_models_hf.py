@@ -74,10 +74,10 @@ def text_folder(tiny_vlm_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-def brute_force(checkpoint: Checkpoint, request: ChatRequest, choice: str) -> float:
+def brute_force(checkpoint: Checkpoint, request: ChatRequest, choice: str, end: str = "<|im_end|>") -> float:
     """ln P of the choice and the end of its turn: one forward pass over the whole, no cache."""
     inputs = checkpoint.prepare([request])
-    tail = checkpoint.tokenizer(f"{choice}<|im_end|>", add_special_tokens=False)["input_ids"]
+    tail = checkpoint.tokenizer(f"{choice}{end}", add_special_tokens=False)["input_ids"]
     start = inputs["input_ids"].shape[1]
     ids = torch.cat([inputs["input_ids"], torch.tensor([tail])], dim=1)
     inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -98,6 +98,16 @@ def test_likelihoods_are_those_of_brute_force(chat: HfChat, checkpoint: Checkpoi
     chat.generate([ChatRequest((picture(9, 200, 90), "Another, whose places must be forgotten."), choices=("a",))])
     (reply,) = chat.generate([request])
     assert reply.likelihoods == pytest.approx([brute_force(checkpoint, request, c) for c in CHOICES], abs=1e-4)
+
+
+@pytest.mark.parametrize("pictures", [0, 1])
+@pytest.mark.parametrize("choices", [("L1", "L2", "L3", "L4"), CHOICES[:3], ("one",)])
+def test_which_of_the_choices_it_is(chat: HfChat, checkpoint: Checkpoint, pictures: int, choices: tuple[str]) -> None:
+    parts = (*(picture(i, 60 + 30 * i) for i in range(pictures)), "Which level?")
+    request = ChatRequest(parts, system="Be short.", choices=choices, among_choices=True)
+    (reply,) = chat.generate([request])
+    expected = [math.exp(brute_force(checkpoint, request, choice, end="")) for choice in choices]
+    assert [math.exp(x) for x in reply.likelihoods] == pytest.approx([x / sum(expected) for x in expected], abs=1e-4)
 
 
 def test_a_thousand_choices_are_each_what_they_are_alone(chat: HfChat) -> None:

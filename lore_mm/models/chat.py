@@ -10,13 +10,14 @@ the schema, separators ", " and ": ", nothing between. This module knows no back
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from PIL.Image import Image
 
-__all__ = ["NO_USAGE", "Chat", "ChatReply", "ChatRequest", "Finish", "Part", "Token", "Usage"]
+__all__ = ["NO_USAGE", "Chat", "ChatReply", "ChatRequest", "Finish", "Part", "Token", "Usage", "among"]
 
 Part = str | Image  # text or a decoded RGB picture
 Finish = Literal["stop", "length", "error"]
@@ -28,14 +29,17 @@ class ChatRequest:
 
     `parts` stand in the order in which the model reads them; several pictures are allowed. `json_schema` constrains
     decoding: the reply parses and obeys, whatever the model knows. `choices` asks for likelihoods instead of a reply:
-    nothing is generated. A temperature of 0 is greedy. The same request with the same `seed` gets the same reply from
-    the same engine, as far as the engine can promise it.
+    nothing is generated. With `among_choices` the reply is known to begin with one of them, none of which begins
+    another: where they differ in their last token alone, one reading of the request is enough. A temperature of 0 is
+    greedy. The same request with the same `seed` gets the same reply from the same engine, as far as the engine can
+    promise it.
     """
 
     parts: tuple[Part, ...]
     system: str = ""
     json_schema: Mapping[str, Any] | None = None
     choices: tuple[str, ...] = ()  # not together with json_schema
+    among_choices: bool = False
     max_tokens: int = 256  # of the reply
     temperature: float = 0.0
     seed: int | None = None
@@ -83,8 +87,9 @@ class ChatReply:
     """The answer to one request, or why there is none.
 
     `likelihoods[i]` is ln P(choices[i], then the end of the turn | request), the sum over its tokens: at most 0, and
-    comparable among choices of different length. With an error, `text` is whatever came last from the model (half a
-    JSON, an HTML page …) and must not be used as an answer.
+    comparable among choices of different length. With `among_choices` the end of the turn is left out, and they are
+    probabilities of one of the choices: their exponentials sum to 1. With an error, `text` is whatever came last from
+    the model (half a JSON, an HTML page …) and must not be used as an answer.
     """
 
     text: str = ""
@@ -93,6 +98,15 @@ class ChatReply:
     likelihoods: tuple[float, ...] = ()
     usage: Usage = NO_USAGE
     error: str | None = None
+
+
+def among(likelihoods: Sequence[float]) -> tuple[float, ...]:
+    """Log-probabilities as those of one of these choices: what they lack together of certainty is taken off each."""
+    highest = max(likelihoods)
+    if not math.isfinite(highest):  # impossible, or no number: for whoever reads them
+        return tuple(likelihoods)
+    total = highest + math.log(sum(math.exp(one - highest) for one in likelihoods))
+    return tuple(min(0.0, one - total) for one in likelihoods)
 
 
 @runtime_checkable

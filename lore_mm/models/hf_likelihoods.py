@@ -1,7 +1,8 @@
 """ln P of listed answers to one request: the request is read once, the answers as many at a time as memory allows.
 
 An answer's tokens are those the chat template writes behind the request, through the one that ends the turn. The
-answers continue copies of one key-value cache. Knows nothing of decoding.
+answers continue copies of one key-value cache. Where the answer is known to be one of those listed, the token that ends
+the turn is left out. Knows nothing of decoding.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from lore_mm.models.chat import ChatRequest
+from lore_mm.models.chat import ChatRequest, among
 from lore_mm.models.hf_checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _LOGITS = 1 << 26  # logits at a time: 256 MiB
 
 
 def likelihoods(checkpoint: Checkpoint, request: ChatRequest) -> tuple[tuple[float, ...], int]:
-    """Log-probabilities (natural) of the request's choices, each with the end of its turn; tokens of the request.
+    """Log-probabilities (natural) of the request's choices; tokens of the request. See `ChatReply.likelihoods`.
 
     Raises:
         ValueError: the request and its longest choice do not fit the model.
@@ -32,6 +33,8 @@ def likelihoods(checkpoint: Checkpoint, request: ChatRequest) -> tuple[tuple[flo
     import torch
 
     tails, back = _tails(checkpoint, request)
+    if request.among_choices:
+        tails = [tail[:-1] if tail[-1] in checkpoint.special and len(tail) > 1 else tail for tail in tails]
     inputs = checkpoint.prepare([request])
     if back:
         width = inputs["input_ids"].shape[1]
@@ -56,7 +59,7 @@ def likelihoods(checkpoint: Checkpoint, request: ChatRequest) -> tuple[tuple[flo
             sums = _continued(checkpoint, first.past_key_values, [tails[i] for i in batch])
             for i, value in zip(batch, sums, strict=True):
                 found[i] += value
-    return tuple(min(0.0, value) for value in found), read
+    return among(found) if request.among_choices else tuple(min(0.0, value) for value in found), read
 
 
 def _continued(checkpoint: Checkpoint, prefix: Any, tails: Sequence[Sequence[int]]) -> list[float]:

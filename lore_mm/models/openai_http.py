@@ -233,8 +233,13 @@ class OpenAIChat:
             messages = await _messages(request)
             cost = _cost(request)
             if request.choices:
-                choices = request.choices
-                return await self._likelihoods.of(choices, messages, self._model, lambda b: self._ask(b, call, cost))
+                return await self._likelihoods.of(
+                    request.choices,
+                    messages,
+                    self._model,
+                    lambda b: self._ask(b, call, cost),
+                    among_choices=request.among_choices,
+                )
             reply = read_reply(await self._ask(body_of(request, self._model, messages), call, cost), request)
             if used := reply.usage.prompt_tokens + reply.usage.completion_tokens:
                 self._tokens_pace.correct(used - cost)

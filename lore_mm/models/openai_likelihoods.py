@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from lore_mm.models.chat import NO_USAGE, ChatReply, Usage
+from lore_mm.models.chat import NO_USAGE, ChatReply, Usage, among
 from lore_mm.models.openai_wire import Trouble, failed, read_object, usage_of
 
 __all__ = ["Likelihoods"]
@@ -32,7 +32,9 @@ class Likelihoods:
         self._lock = asyncio.Lock()
         self._ending: tuple[int, ...] | None = None  # the tokens behind a finished message; () where it cannot tell
 
-    async def of(self, choices: Sequence[str], messages: Sequence[Message], model: str, ask: Ask) -> ChatReply:
+    async def of(
+        self, choices: Sequence[str], messages: Sequence[Message], model: str, ask: Ask, *, among_choices: bool = False
+    ) -> ChatReply:
         """A reply with the likelihood of each choice.
 
         Raises:
@@ -59,13 +61,14 @@ class Likelihoods:
                 )
             if not isinstance(told, list) or len(told) != len(ids):
                 return failed(_CANNOT, text, usage)
-            places = range(len(start), end + 1)  # the first token of the ending ends the turn
+            # the first token of the ending ends the turn
+            places = range(len(start), end if among_choices and end > len(start) else end + 1)
             values = [_logprob(told[place], ids[place]) for place in places]
             known = [value for value in values if value is not None]
             if len(known) < len(values):
                 return failed(_CANNOT, text, usage)
             likelihoods.append(min(0.0, sum(known)))
-        return ChatReply(likelihoods=tuple(likelihoods), usage=usage)
+        return ChatReply(likelihoods=among(likelihoods) if among_choices else tuple(likelihoods), usage=usage)
 
 
 async def _find_ending(model: str, ask: Ask) -> tuple[int, ...]:

@@ -50,7 +50,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lore_mm.errors import ConfigError, ModelError
 from lore_mm.fingerprint import sha_of, sha_of_bytes
-from lore_mm.models.chat import ChatReply, ChatRequest, Token, Usage
+from lore_mm.models.chat import ChatReply, ChatRequest, Token, Usage, among
 from lore_mm.models.json_reply import fault, in_order, instance, read_json, spelled
 
 __all__ = ["Rule", "ScriptedChat", "open_chat"]
@@ -169,7 +169,8 @@ class ScriptedChat:
         if rule.error is not None:
             return ChatReply(rule.reply or "", "error", usage=usage, error=rule.error)
         if request.choices:
-            return ChatReply(likelihoods=_likelihoods(request.choices, rule, self._draw(request)), usage=usage)
+            found = _likelihoods(request.choices, rule, self._draw(request))
+            return ChatReply(likelihoods=among(found) if request.among_choices else found, usage=usage)
         tokens = self._tokens(request, rule)
         text = "".join(token.text for token in tokens)
         kept = tokens[: request.max_tokens]

@@ -21,7 +21,7 @@ from PIL.Image import Image
 
 from lore_mm.errors import ModelError
 from lore_mm.models import vllm_env
-from lore_mm.models.chat import Chat, ChatReply, ChatRequest, Token, Usage
+from lore_mm.models.chat import Chat, ChatReply, ChatRequest, Token, Usage, among
 from lore_mm.models.checkpoint import checkpoint_folder, checkpoint_sha
 from lore_mm.models.constrain import one_spelling
 from lore_mm.models.pieces import pieces_of
@@ -31,6 +31,8 @@ __all__ = ["VllmChat", "engine_arguments", "open_chat"]
 
 _SEQUENCES = 32  # answered at once on a CPU; on a GPU vLLM knows better
 _AHEAD = 16  # requests prepared beyond those that are answered at once
+_ENDING = 16  # tokens at the end of a request by which the tokens of its choices are known again
+_MOST_TAILS = 1000  # ends of requests kept
 
 
 def open_chat(name: str, **options: Any) -> Chat:
@@ -77,6 +79,7 @@ class VllmChat:
         self.name, self.sha = address, checkpoint_sha(folder)
         self.engine = Engine(address, arguments, local_model=Path(folder).is_dir())
         self._numbers = itertools.count()
+        self._known_tails: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[list[list[int]], int]] = {}
         self._slots = asyncio.Semaphore(self.engine.core.vllm_config.scheduler_config.max_num_seqs + _AHEAD)
 
     def generate(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
@@ -154,19 +157,56 @@ class VllmChat:
     async def _compare(self, core: Any, request: ChatRequest) -> ChatReply:
         """Each choice's ln P(choice, end of turn | request), as a conversation whose last message is the choice."""
         rendered = await _render(core, request)
-        asked = await _conversation_ids(core, request)
-        found: list[float] = []
-        read = 0
-        for choice in request.choices:
-            whole = await _conversation_ids(core, request, choice)
-            same = next((i for i, (a, b) in enumerate(zip(asked, whole, strict=False)) if a != b), len(asked))
-            answer = _through_end_of_turn(whole[same:], core.get_tokenizer())
-            start = len(rendered["prompt_token_ids"]) - (len(asked) - same)
-            prompt = {**rendered, "prompt_token_ids": [*rendered["prompt_token_ids"][:start], *answer]}
-            prompt.pop("prompt", None)
+        rendered.pop("prompt", None)
+        ids = list(rendered["prompt_token_ids"])
+        tails, back = await self._tails(core, request, ids)
+        start = len(ids) - back
+        if request.among_choices:
+            special = set(core.get_tokenizer().all_special_ids)
+            tails = [tail[:-1] if len(tail) > 1 and tail[-1] in special else tail for tail in tails]
+            shared = tails[0][:-1]
+            if all(tail[:-1] == shared for tail in tails):
+                prompt = {**rendered, "prompt_token_ids": [*ids[:start], *shared]}
+                found = await self._next_token(core, prompt, [tail[-1] for tail in tails])
+                return ChatReply(likelihoods=among(found), usage=Usage(1, start + len(shared), 0))
+        found, read = [], 0
+        for tail in tails:
+            prompt = {**rendered, "prompt_token_ids": [*ids[:start], *tail]}
             found.append(await self._log_likelihood(core, prompt, start))
-            read += len(prompt["prompt_token_ids"])
-        return ChatReply(likelihoods=tuple(found), usage=Usage(1, read, 0))
+            read += start + len(tail)
+        return ChatReply(likelihoods=among(found) if request.among_choices else tuple(found), usage=Usage(1, read, 0))
+
+    async def _tails(self, core: Any, request: ChatRequest, ids: Sequence[int]) -> tuple[list[list[int]], int]:
+        """The tokens of each choice through the end of its turn, and how many of the request's last ones they replace.
+
+        They follow from the end of the request, which the template writes: requests that end alike are not written and
+        cut into tokens again for each choice.
+        """
+        key = (request.choices, tuple(ids[-_ENDING:]))
+        if key not in self._known_tails:
+            asked = await _conversation_ids(core, request)
+            wholes = [await _conversation_ids(core, request, choice) for choice in request.choices]
+            same = min(_shared(asked, whole) for whole in wholes)
+            tails = [_through_end_of_turn(whole[same:], core.get_tokenizer()) for whole in wholes]
+            if len(asked) - same >= _ENDING or len(self._known_tails) >= _MOST_TAILS:
+                return tails, len(asked) - same  # the end alone does not tell, or memory would grow
+            self._known_tails[key] = tails, len(asked) - same
+        return self._known_tails[key]
+
+    async def _next_token(self, core: Any, prompt: Mapping[str, Any], tokens: Sequence[int]) -> list[float]:
+        """The ln P of each of these tokens after the prompt, from one reading of it."""
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        params = SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            logprob_token_ids=list(tokens),
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        output = await self._finished(core, prompt, params)
+        scores = output.outputs[0].logprobs[0]
+        return [float(scores[token].logprob) for token in tokens]
 
     async def _log_likelihood(self, core: Any, prompt: Mapping[str, Any], start: int) -> float:
         """Sum ln P of the prompt's tokens from `start` on.
@@ -226,6 +266,10 @@ def _chat_params(*, answered: bool) -> Any:
     from vllm.renderers.params import ChatParams
 
     return ChatParams(chat_template_kwargs={"add_generation_prompt": not answered, "tokenize": False})
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _through_end_of_turn(ids: list[int], tokenizer: Any) -> list[int]:
