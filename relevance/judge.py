@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -20,20 +21,20 @@ from lore_mm.console import command_app, for_people, print_json, print_table, ru
 from lore_mm.errors import InputError, StoreError, nearest
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.models import DEFAULT_CHAT
-from lore_mm.rows import judgment_to_row
 from lore_mm.schema import load_schemas
-from lore_mm.types import Grade, Item, ItemFeatures, Judgment, Query, Understanding
+from lore_mm.types import Item, ItemFeatures, Judgment, Query, Understanding
 from relevance.by_rules import RulesJudge
-from relevance.paths import render, tree, verdict
 from relevance.protocol import PairJudge, Pictures, failed_judgment
 from relevance.requests import Request, read_requests
-from relevance.rules import load_rulebook
+from relevance.rules import Rulebook, load_rulebook
+from relevance.show import json_row, table, tree, versions_of
+from relevance.what_if import what_if
 
 if TYPE_CHECKING:
     from jobs.served_queries import QueryDesk
     from stores.query import Snapshot
 
-__all__ = ["DEFAULT_JUDGE", "MODES", "main", "open_judge"]
+__all__ = ["DEFAULT_JUDGE", "MODES", "JudgeAddress", "RulesFile", "main", "open_judge"]
 
 DEFAULT_JUDGE = "rules"
 # mode → its addresses as they are told; CHAT is an address of `lore_mm.models.open_chat`
@@ -111,35 +112,60 @@ def _opened(
 # -------------------------------------------------------------------------------------------------------- the command
 
 
+JudgeAddress = Annotated[
+    str,
+    typer.Option(
+        "--judge",
+        help="Who judges: rules (or rules:RULEBOOK.toml), student (or student:FOLDER), direct:CHAT, reason:CHAT, or "
+        "with the pictures direct-vision:CHAT, reason-vision:CHAT; CHAT is hf:NAME, vllm:NAME or "
+        "openai:http://HOST:PORT/v1#MODEL.",
+    ),
+]
+_ModelOption = Annotated[
+    list[str] | None,
+    typer.Option("--model-option", help="An option of the judge or its model, such as max_model_len=4096; repeatable."),
+]
+RulesFile = Annotated[
+    Path | None, typer.Option("--rules", help="Judge by this rulebook instead of the shipped one.", show_default=False)
+]
+_Pairs = Annotated[
+    Path | None,
+    typer.Option("--pairs", help="A .csv, .jsonl or .parquet file with columns query, item_id and perhaps query_id."),
+]
+_Top = Annotated[
+    int | None, typer.Option("--top", min=1, help="Judge the query against the K items nearest to it in the store.")
+]
+_Items = Annotated[
+    list[str] | None, typer.Option("--item", "-i", help="An item id of the store; may be given several times.")
+]
+_WhatIf = Annotated[
+    Path | None,
+    typer.Option("--what-if", help="Show beside each judgment what this rulebook would make of the same path."),
+]
+_Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="Who reads queries that the store has not: knowledge, tagger, llm:CHAT, or several with commas. "
+        "knowledge unless given; if given, what other engines have stored is read anew.",
+        show_default=False,
+    ),
+]
+
+
 def main(
     query: Annotated[str | None, typer.Option("--query", "-q", help="The query, as a shopper types it.")] = None,
-    item: Annotated[
-        list[str] | None, typer.Option("--item", "-i", help="An item id of the store; may be given several times.")
-    ] = None,
-    top: Annotated[
-        int | None, typer.Option("--top", min=1, help="Judge the query against the K items nearest to it in the store.")
-    ] = None,
-    pairs: Annotated[
-        Path | None,
-        typer.Option(
-            "--pairs", help="A .csv, .jsonl or .parquet file with columns query, item_id and perhaps query_id."
-        ),
-    ] = None,
+    item: _Items = None,
+    top: _Top = None,
+    pairs: _Pairs = None,
     store: Annotated[
         str | None, typer.Option("--store", help="The store's address; the default one if left out.")
     ] = None,
-    rules: Annotated[
-        Path | None, typer.Option("--rules", help="Judge by this rulebook instead of the shipped one.")
-    ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            "--engine",
-            help="Who reads queries that the store has not: knowledge, tagger, llm:CHAT, or several with commas. "
-            "knowledge unless given; if given, what other engines have stored is read anew.",
-            show_default=False,
-        ),
-    ] = None,
+    judge: JudgeAddress = DEFAULT_JUDGE,
+    model_option: _ModelOption = None,
+    rules: RulesFile = None,
+    what_if: _WhatIf = None,
+    engine: _Engine = None,
     explain: Annotated[bool, typer.Option("--explain", help="Draw the path of each judgment.")] = False,
     json: Annotated[bool, typer.Option("--json", help="JSON lines, also on a terminal.")] = False,
 ) -> None:
@@ -151,21 +177,32 @@ def main(
 
     A file of pairs:   lore judge --pairs pairs.csv > judgments.jsonl
 
+    Another judge:     lore judge --judge direct:hf:lore-vlm-tiny --query "red sofa" --top 3
+
+    Another rulebook:  lore judge --query "red sofa" --top 10 --what-if my-rules.toml
+
     With nothing named, JSON lines are read from stdin: {"query": "red sofa", "item_id": "leather-sofa"}, or with
     the item itself: {"query": "red sofa", "item": {"item_id": "x1", "title": "Red velvet sofa", "price": 450}}.
-    L4 satisfies the query, L3 is near, L2 breaks a demand, L1 is something else. Exit code 1 if any pair failed.
+    L4 satisfies the query, L3 is near, L2 breaks a demand, L1 is something else.
+
+    Exit codes: 0 all were judged; 1 some pair was not, or the store or the model is not there; 2 the command or a file
+    is wrong; 130 interrupted.
     """
+    from jobs.open_extractors import model_options
+
     requests = read_requests(query, item or [], top, pairs)
-    knowledge = load_knowledge()
-    judge = open_judge(DEFAULT_JUDGE, knowledge, rules=rules)
-    people, failed = for_people(json), 0
-    with closing(judge), closing(_Desk(judge, knowledge, store, engine)) as desk:
-        for batch in _batches(requests):
-            judgments = desk.judge(batch)
-            failed += sum(j.grade is None for j in judgments)
-            _show(judgments, people, explain)
-            if batch[0].streamed:
-                sys.stdout.flush()  # or who asks line by line through a pipe waits for ever
+    other = None if what_if is None else load_rulebook(what_if)
+    knowledge, failed = load_knowledge(), 0
+    options = model_options(model_option or ())
+    with closing(open_judge(judge, knowledge, rules=rules, **options)) as judges:
+        out = _Out(versions_of(judges), for_people(json), explain, other)
+        with closing(_Desk(judges, knowledge, store, engine)) as desk:
+            for batch in _batches(requests):
+                judgments = desk.judge(batch)
+                failed += sum(j.grade is None for j in judgments)
+                out.show(judgments)
+                if batch[0].streamed:
+                    sys.stdout.flush()  # or who asks line by line through a pipe waits for ever
     if failed:
         say(f"{failed} of the pairs could not be judged; each one's error says why")
         raise typer.Exit(1)
@@ -234,8 +271,6 @@ class _Desk:
         return [one or next(judged) for one in done]
 
     def _as(self, query: Query) -> Understanding:
-        from dataclasses import replace
-
         known = self._understood[query.text]
         return known if known.query == query else replace(known, query=query)
 
@@ -269,8 +304,6 @@ class _Desk:
     def _nearest(self, request: Request) -> list[Request]:
         if request.top is None:
             return [request]
-        from dataclasses import replace
-
         from lore_mm.models import open_embedder
 
         hits = self._open().search_text(request.query, request.top, embedder=open_embedder())
@@ -288,48 +321,26 @@ def _batches(requests: Iterator[Request]) -> Iterator[list[Request]]:
         yield batch
 
 
-def _show(judgments: Sequence[Judgment], people: bool, explain: bool) -> None:
-    if not people:
-        for judgment in judgments:
-            print_json(_row(judgment) | ({"path": render(judgment)} if explain else {}))
-    elif explain:
-        for judgment in judgments:
-            print_table(tree(judgment))
-    else:
-        print_table(_table(judgments))
+@dataclass(frozen=True, slots=True)
+class _Out:
+    """How judgments are printed: JSON lines, a table, or with `explain` trees; beside them what `other` makes of it."""
 
+    versions: Mapping[str, str]
+    people: bool
+    explain: bool
+    other: Rulebook | None
 
-def _row(judgment: Judgment) -> dict[str, Any]:
-    row = judgment_to_row(judgment)
-    first = ("query", "item_id", "grade", "score")
-    return {name: row[name] for name in first} | {name: v for name, v in row.items() if name not in first}
-
-
-def _table(judgments: Sequence[Judgment]) -> object:
-    from rich.table import Table
-    from rich.text import Text
-
-    several = len({judgment.query for judgment in judgments}) > 1
-    table = Table(box=None, pad_edge=False, title=None if several else Text(judgments[0].query), title_justify="left")
-    if several:
-        table.add_column("query", overflow="fold")
-    table.add_column("item", no_wrap=True, overflow="fold")
-    table.add_column("grade")
-    table.add_column("score")
-    table.add_column("why")
-    for judgment in judgments:
-        cells = [Text(judgment.query)] if several else []
-        score = "" if judgment.score is None else f"{judgment.score:.2f}"
-        table.add_row(*cells, Text(judgment.item_id), str(judgment.grade or "–"), score, Text(_why(judgment)))
-    return table
-
-
-def _why(judgment: Judgment) -> str:
-    """The reason of the worst leg, the first of them; where all is well, that it is."""
-    if judgment.path is None:
-        return verdict(judgment)
-    worst = min(judgment.path.legs, key=lambda leg: leg.level or 0)
-    return "everything that is asked for is there" if worst.level == Grade.L4 else worst.reason
+    def show(self, judgments: Sequence[Judgment]) -> None:
+        others = None if self.other is None else [what_if(judgment, self.other) for judgment in judgments]
+        if self.people and not self.explain:
+            print_table(table(judgments, others))
+            return
+        asked = others is not None
+        for judgment, other in zip(judgments, others or [None] * len(judgments), strict=True):
+            if self.people:
+                print_table(tree(judgment, other, asked))
+            else:
+                print_json(json_row(judgment, self.versions, explain=self.explain, other=other, asked=asked))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ class Regraded:
 def regrade(judgments: pa.Table, rulebook: Rulebook) -> Regraded:
     """Grade the paths of JUDGMENTS by a rulebook: grade, probabilities, score, legs, failed dimensions and rule ids.
 
-    All other columns stay as they are, status and error too. Nothing raises for the sake of a row.
+    `samples` are emptied: they were grades of answers whose paths are not kept. All other columns stay as they are,
+    status and error too. Nothing raises for the sake of a row.
 
     Raises:
         TableError: the table is not JUDGMENTS.
@@ -76,6 +77,7 @@ def regrade(judgments: pa.Table, rulebook: Rulebook) -> Regraded:
         "legs": legs.with_rules(_taken(_LEVELS, levels), _taken(names, rules)),
         "failed_dimensions": legs.distinct(of_fit & (levels <= Grade.L2), legs.dimension, legs.dimensions),
         "rule_ids": legs.distinct(of_fit, rules, names, softened),
+        "samples": _listed(np.zeros(legs.n, np.int64), pa.array([], pa.string())),
     }
     for name, column in columns.items():
         judgments = judgments.set_column(judgments.schema.get_field_index(name), JUDGMENTS.field(name), column)

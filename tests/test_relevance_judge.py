@@ -29,9 +29,10 @@ from lore_mm.types import (
     Understanding,
 )
 from relevance.by_rules import RulesJudge
-from relevance.paths import render, tree
+from relevance.paths import render
 from relevance.protocol import failed_judgment
 from relevance.rules import load_rulebook
+from relevance.show import tree
 from stores.features import open_store
 
 WORLD = Knowledge(
@@ -148,7 +149,8 @@ def test_the_readable_path():
         [
             'query "black shoes"',
             'item "s1"',
-            '- category "shoes": exact "shoe" in title "Shoe" => L4 any.exact | asks for shoes; it is one',
+            '- category "shoes" as "shoe" (head): exact "shoe" in title "Shoe" => L4 any.exact '
+            "| asks for shoes; it is one",
             '- color "black": exact "black" in image:0 off 0.9 => L2 color.share_small '
             "| asks for black; the picture shows black on 10% of it",
             f"grade L2 [color] score {judgment.score:.3f}",
@@ -331,7 +333,7 @@ def test_an_inline_item_needs_no_store(tmp_path):
 
 def test_explain_adds_the_readable_path(store):
     _, (line,), _ = lore_judge("-q", "laptop", "-i", "laptop", "--explain", "--store", store)
-    assert line["path"].startswith('query "laptop"\nitem "laptop"\n- category "laptop": exact "laptop"')
+    assert line["path"].startswith('query "laptop"\nitem "laptop"\n- category "laptop" (head): exact "laptop"')
 
 
 def test_another_rulebook(store, tmp_path):

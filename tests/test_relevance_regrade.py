@@ -1,6 +1,6 @@
 """Run: pytest tests/test_relevance_regrade.py
 
-Regrading whole columns gives what `decide` gives path by path: on random paths under random rulebooks, and on broken rows.
+Regrading whole columns gives what `decide` gives path by path, on random paths under random rulebooks; broken rows.
 """
 
 import math
@@ -109,11 +109,12 @@ def test_regrading_is_deciding(rulebook, paths):
         assert repr(new.path) == repr(decision.path)  # levels, rules and all else; nan is nan
         assert new.probabilities == pytest.approx(decision.probabilities, abs=1e-12, rel=0)
         assert new.score == pytest.approx(decision.score, abs=1e-12, rel=0)
+        assert new.samples == ()  # their paths are not kept
     untouched = [name for name in JUDGMENTS.names if name not in CHANGED]
     assert result.rows.select(untouched).equals(table.select(untouched))
 
 
-CHANGED = ("grade", "probabilities", "score", "legs", "failed_dimensions", "rule_ids")
+CHANGED = ("grade", "probabilities", "score", "legs", "failed_dimensions", "rule_ids", "samples")
 
 
 @settings(max_examples=30, deadline=None)
