@@ -43,6 +43,7 @@ def main(
 
     Faults are: unknown queries and items, pairs graded twice, grades that are none, empty reasons, and relevant grades
     (L3, L4) on pairs that break a demand beyond doubt, such as a price far over the limit that the query states.
+    Labels that are possible but probably wrong are ranked by `lore evaluate labels`.
     """
     from extractors.queries import understand
     from lore_mm.config import default_store

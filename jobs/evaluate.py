@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from jobs import evaluate_attacks, evaluate_attributes, evaluate_judge, evaluate_queries
+from jobs import evaluate_attacks, evaluate_attributes, evaluate_judge, evaluate_labels, evaluate_queries
 from lore_mm.console import run
 from lore_mm.errors import InputError, nearest
 
@@ -37,6 +37,7 @@ app.command("judge")(evaluate_judge.main)
 app.command("attributes")(evaluate_attributes.main)
 app.command("queries")(evaluate_queries.main)
 app.command("attacks")(evaluate_attacks.main)
+app.command("labels")(evaluate_labels.main)
 
 
 @app.callback()
@@ -50,6 +51,8 @@ def evaluate() -> None:
     Example: lore evaluate queries --dataset queryner:data/queryner --engine tagger --engine knowledge
 
     Example: lore evaluate attacks --judge rules
+
+    Example: lore evaluate labels --dataset chorus:data/chorus
 
     With --json, and in a pipe, each prints one object: n, metrics (name → value, low, high), and what it compares with.
     """

@@ -20,7 +20,7 @@ from jobs.judge_answers import answer_rows, check_ending, save_answers
 from jobs.judge_datasets import Evaluation, evaluate_set
 from jobs.judge_material import GIVEN, Material, read_set, read_store
 from jobs.judge_tables import METRIC_NAMES, evaluation_rows, evaluation_tables
-from jobs.open_extractors import EXTRACTORS, model_options
+from jobs.open_extractors import DEFAULT, EXTRACTORS, model_options
 from jobs.options import ModelOption, QueryEngineAddress, StoreAddress, listed
 from lore_mm.config import default_store
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "METRIC_NAMES",
     "DatasetAddress",
+    "EmbedderAddresses",
     "ExtractorNames",
     "JudgeAddresses",
     "LabelScale",
@@ -49,6 +50,7 @@ __all__ = [
     "evaluation_rows",
     "evaluation_tables",
     "main",
+    "named_embedders",
 ]
 
 DatasetAddress = Annotated[
@@ -93,6 +95,14 @@ EmbedderAddresses = Annotated[
         "to leave it out.",
     ),
 ]
+Necessity = Annotated[
+    bool,
+    typer.Option(
+        "--visual-necessity",
+        help="Also judge the pairs with pictures on text alone and on pictures alone. Items of a --dataset are then "
+        f"read by {','.join(DEFAULT)} unless --extractors names others.",
+    ),
+]
 SaveFile = Annotated[
     Path | None,
     typer.Option("--save", help="Write every answer beside its label to this .parquet or .jsonl file."),
@@ -112,10 +122,8 @@ class PairSource:
     sample: int | None = None
     extractors: str | None = None
 
-    def read(
-        self, knowledge: Knowledge, engine: str, extractors: Sequence[str] = GIVEN
-    ) -> tuple[RelevanceSet, Material]:
-        """The pairs and what judges are given; `extractors` are those unless the options name others.
+    def read(self, knowledge: Knowledge, engine: str, necessity: bool = False) -> tuple[RelevanceSet, Material]:
+        """The pairs and what judges are given; for `necessity` also what each extractor found, on pictures too.
 
         Raises:
             InputError: options that do not go together, or pairs that cannot be had.
@@ -127,14 +135,14 @@ class PairSource:
             from stores.features import open_store
 
             opened = open_store(self.store or default_store())
-            data, material = read_store(opened, knowledge, engine, self.labels, self.split)
+            data, material = read_store(opened, knowledge, engine, self.labels, self.split, apart=necessity)
             return data.sample(self.sample), material
         if self.store is not None or self.labels is not None:
             raise InputError("--dataset brings its own items and labels; leave --store and --labels out")
         address = str(demo_folder()) if self.dataset == "demo" else self.dataset
         wanted = Wanted(split=self.split, locale=self.locale, scale=self.scale)
         data = open_relevance(address, wanted).sample(self.sample)
-        names = tuple(listed(self.extractors)) if self.extractors is not None else extractors
+        names = listed(self.extractors) if self.extractors is not None else DEFAULT if necessity else GIVEN
         return data, read_set(data, knowledge, engine, names)
 
 
@@ -164,6 +172,7 @@ def main(
     scale: LabelScale = None,
     sample: SomeQueries = None,
     embedder: EmbedderAddresses = None,
+    visual_necessity: Necessity = False,
     save: SaveFile = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object, also on a terminal.")] = False,
 ) -> None:
@@ -179,7 +188,7 @@ def main(
     check_ending(save)
     knowledge = load_knowledge()
     source = PairSource(store, labels, dataset, split, locale, scale, sample, extractors)
-    data, material = source.read(knowledge, engine)
+    data, material = source.read(knowledge, engine, necessity=visual_necessity)
     if embedder == ["none"]:
         material = replace(material, vectors=None)
     found = evaluate_set(
@@ -188,8 +197,9 @@ def main(
         material=material,
         knowledge=knowledge,
         engine=engine,
-        embedders=_embedders(embedder, dataset is not None),
+        embedders=named_embedders(embedder, dataset is not None),
         split=split,
+        necessity=visual_necessity,
         rules=rules,
         options=model_options(model_option or ()),
     )
@@ -199,8 +209,12 @@ def main(
     _show(found, json)
 
 
-def _embedders(named: Sequence[str] | None, of_titles: bool) -> Sequence[str]:
-    """Those that are named; the default one for a set, and for a store none beside its own vectors."""
+def named_embedders(named: Sequence[str] | None, of_titles: bool) -> Sequence[str]:
+    """The embedders that `--embedder` names; the default one for a set, and for a store none beside its own vectors.
+
+    Raises:
+        InputError: none, and others beside it.
+    """
     if named is None:
         return (DEFAULT_EMBEDDER,) if of_titles else ()
     if "none" in named and len(named) > 1:

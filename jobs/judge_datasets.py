@@ -17,6 +17,8 @@ from typing import Any
 
 from extractors.queries import DEFAULT_ENGINE
 from jobs.judge_material import Material, read_set
+from jobs.judge_necessity import visual_necessity
+from jobs.judge_scores import Labels
 from jobs.judge_slices import LEAST_QUERIES, slices_of
 from jobs.judge_systems import (
     FOLDS,
@@ -37,7 +39,7 @@ from lore_mm.models import DEFAULT_EMBEDDER
 from lore_mm.types import Grade
 from relevance.baselines import majority
 from relevance.ranking import good_rate
-from relevance.scoring import Scored, evaluate, paired_difference
+from relevance.scoring import Scored, evaluate
 
 __all__ = ["RESAMPLES", "Evaluation", "evaluate_set"]
 
@@ -69,15 +71,17 @@ def evaluate_set(
     embedders: Sequence[str] = (DEFAULT_EMBEDDER,),
     split: str | None = None,
     resamples: int = RESAMPLES,
+    necessity: bool = False,
     **opening: Any,
 ) -> Evaluation:
     """Measure judges, by their addresses, and baselines on graded pairs.
 
-    `material` is what `read_set` makes of the pairs unless given; `opening` goes to `open_judges`.
+    `material` is what `read_set` makes of the pairs unless given; `opening` goes to `open_judges`. `necessity`: also
+    `jobs.judge_necessity.visual_necessity`.
 
     Raises:
         LoreError: a judge or engine is unknown, or cannot be had.
-        InputError: the set has no pairs, or two judges are the same.
+        InputError: the set has no pairs, or two judges are the same; for `necessity`, no item has a picture.
     """
     if not data.pairs:
         raise InputError(f"{data.name}: no graded pairs")
@@ -85,10 +89,13 @@ def evaluate_set(
     with open_judges(judges, known, **opening) as opened:
         material = material or read_set(data, known, engine)
         runs = [run_judge(address, judge, data, material) for address, judge in opened.items()]
+        seen = visual_necessity(data, material, opened, runs, known, resamples) if necessity else None
     others, notes = _baselines(data, material, embedders)
     result = _result(data, material, known, runs, others, resamples)
     result["split"] = split
     result["notes"] += notes
+    if seen is not None:
+        result["visual_necessity"] = seen
     result["card"] |= {"engine": engine, "embedders": list(embedders), "resamples": resamples}
     return Evaluation(data, material, runs, others, result)
 
@@ -107,10 +114,9 @@ def _result(
     `baselines` those of them that are no judges; slices, people (agreement between single raters, where the set has
     them), labels, notes, card.
     """
-    truth, groups = [int(p.grade) for p in data.pairs], [p.query.query_id for p in data.pairs]
-    measured = {run.name: _evaluate(run, truth, groups, resamples) for run in (*runs, *others)}
-    first = runs[0]
-    systems = {run.name: _system(run, measured[run.name], first, truth, groups, resamples) for run in (*runs, *others)}
+    labels, first = Labels.of(data, resamples), runs[0]
+    measured = {run.name: labels.score(run) for run in (*runs, *others)}
+    systems = {run.name: _system(run, measured[run.name], first, labels) for run in (*runs, *others)}
     slices, small = slices_of(data, material.understood, knowledge)
     few = [f"{small} slices of fewer than {LEAST_QUERIES} queries are left out"] if small else []
     return {
@@ -121,7 +127,7 @@ def _result(
         "levels": _levels(measured[first.name]),
         "systems": systems,
         "baselines": {run.name: systems[run.name] for run in others},
-        "slices": {name: _slice(first, at, truth, groups, resamples) for name, at in slices.items()},
+        "slices": {name: labels.part(first, at) for name, at in slices.items()},
         "people": _people(data, resamples),
         "labels": _labels(data),
         "errors": first.errors,
@@ -149,27 +155,7 @@ def _baselines(data: RelevanceSet, material: Material, embedders: Sequence[str])
     return runs, notes
 
 
-def _evaluate(
-    run: SystemRun, truth: Sequence[int], groups: Sequence[str], resamples: int, at: Sequence[int] | None = None
-) -> Scored:
-    """All metrics of a system, on the pairs at some places only where these are named."""
-    places = range(len(truth)) if at is None else at
-    probabilities, answers = run.probabilities, run.answers
-    return evaluate(
-        [truth[i] for i in places],
-        [run.grades[i] for i in places],
-        [run.scores[i] for i in places],
-        [groups[i] for i in places],
-        resamples=resamples,
-        full=True,
-        probabilities=probabilities and [probabilities[i] for i in places],
-        answers=answers and [answers[i] for i in places],
-    )
-
-
-def _system(
-    run: SystemRun, scored: Scored, first: SystemRun, truth: Sequence[int], groups: Sequence[str], resamples: int
-) -> dict[str, Any]:
+def _system(run: SystemRun, scored: Scored, first: SystemRun, labels: Labels) -> dict[str, Any]:
     found = {
         "n": scored.n,
         "missing": scored.missing,
@@ -177,22 +163,7 @@ def _system(
         "confusion": scored.confusion.tolist(),
         "errors": run.errors,
     }
-    if run is first:
-        return found
-    difference = paired_difference(
-        truth, first.grades, run.grades, groups,
-        scores_a=first.scores, scores_b=run.scores, resamples=resamples, full=True,
-    )  # fmt: skip
-    told = plain(difference)
-    return found | {"difference": {name: told[name] | {"p": rounded(one.p)} for name, one in difference.items()}}
-
-
-def _slice(
-    run: SystemRun, at: Sequence[int], truth: Sequence[int], groups: Sequence[str], resamples: int
-) -> dict[str, Any]:
-    scored = _evaluate(run, truth, groups, resamples, at)
-    queries = len({groups[i] for i in at})
-    return {"queries": queries, "n": scored.n, "missing": scored.missing, "metrics": plain(scored.metrics)}
+    return found if run is first else found | {"difference": labels.difference(first, run)}
 
 
 def _levels(scored: Scored) -> dict[str, dict[str, float | None]]:

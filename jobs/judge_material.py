@@ -31,18 +31,22 @@ from lore_mm.fingerprint import sha_of
 from lore_mm.images import PicturePolicy, load_pictures
 from lore_mm.knowledge import Knowledge
 from lore_mm.models import DEFAULT_EMBEDDER
+from lore_mm.rows import attribute_from_row
 from lore_mm.schema import load_schemas
-from lore_mm.types import Item, ItemFeatures, Understanding
+from lore_mm.types import AttributeValue, Item, ItemFeatures, Understanding
 
 if TYPE_CHECKING:
     from stores.features import FeatureStore
 
-__all__ = ["GIVEN", "Material", "StoredVectors", "read_set", "read_store"]
+__all__ = ["GIVEN", "Findings", "Material", "StoredVectors", "merged", "read_set", "read_store"]
 
 GIVEN = ("given",)
 _AT_ONCE = 256
 _LABEL = "evaluate judge"
 _COLUMNS = {name: name for name in ("query", "item_id", "query_id", "kind", "split", "frequency")} | {"label": "grade"}
+
+
+Findings = Mapping[str, Mapping[str, Extraction]]  # item_id → extractor → …
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Material:
     """What judges are given: queries understood and items with their features; and what made that.
 
     `missing` (item_id → why) are items of pairs that cannot be judged. `shas` names what the reading depends on.
+    `findings` is what each extractor found, of which `features` are the verdict.
     """
 
     understood: Mapping[str, Understanding]  # query_id → …
@@ -66,7 +71,8 @@ class Material:
     shas: Mapping[str, str]
     extractors: tuple[str, ...] = GIVEN  # who read the items; empty where a store says it
     vectors: StoredVectors | None = None
-    notes: tuple[str, ...] = field(default=())
+    findings: Findings = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read_set(
@@ -91,6 +97,7 @@ def read_set(
     }
     there = [data.items[i] for i in wanted if i in data.items]
     features: dict[str, ItemFeatures] = {}
+    findings: dict[str, Mapping[str, Extraction]] = {}
     faults: list[str] = []
     opened = open_extractors(extractors, DEFAULT_EMBEDDER, knowledge, schemas)
     merger = Merger(knowledge, schemas)
@@ -102,14 +109,16 @@ def read_set(
                 inputs = _with_pictures(some, data.picture_root, policy) if looks else list(map(ExtractorInput, some))
                 faults += [error for one in inputs for error in one.picture_errors if error]
                 for item, found in zip(some, extract_all(inputs, opened, merger, Gate(Calibration())), strict=True):
-                    _keep(item, found, features, missing)
+                    findings[item.item_id] = own = {name: one for name, one in found.items() if name != "merge"}
+                    _keep(item, own, merger, features, missing)
                 advance(len(some))
     finally:
         close_extractors(opened)
     shas = {"knowledge": knowledge.sha, "schemas": schemas.sha, "engine": engine_sha}
     shas |= {one.name: one.sha for one in opened} | ({"merge": merger.sha} if len(opened) > 1 else {})
     notes = (f"{len(faults)} pictures cannot be read, such as: {faults[0][:200]}",) if faults else ()
-    return Material(understood, features, missing, shas, tuple(one.name for one in opened), notes=notes)
+    names = tuple(one.name for one in opened)
+    return Material(understood, features, missing, shas, names, findings=findings, notes=notes)
 
 
 def _read_queries(data: RelevanceSet, knowledge: Knowledge, engine: str) -> tuple[dict[str, Understanding], str]:
@@ -123,16 +132,25 @@ def _read_queries(data: RelevanceSet, knowledge: Knowledge, engine: str) -> tupl
 
 
 def _keep(
-    item: Item, found: Mapping[str, Extraction], features: dict[str, ItemFeatures], missing: dict[str, str]
+    item: Item,
+    found: Mapping[str, Extraction],
+    merger: Merger,
+    features: dict[str, ItemFeatures],
+    missing: dict[str, str],
 ) -> None:
-    """What one extractor found, or the verdict over several; an unreadable picture leaves what the text says."""
-    names = [name for name in found if name != "merge"]
-    first = found[names[0]]
+    """The features of an item; a picture that cannot be read leaves what the first extractor makes of the text."""
+    first = next(iter(found.values()))
     if first.status == "failed":
         missing[item.item_id] = f"its attributes cannot be read: {first.error}"
     else:
-        chosen = found["merge"] if len(names) > 1 else first
-        features[item.item_id] = ItemFeatures(item, chosen.attributes)
+        features[item.item_id] = ItemFeatures(item, merged(item, found, merger))
+
+
+def merged(item: Item, found: Mapping[str, Extraction], merger: Merger) -> tuple[AttributeValue, ...]:
+    """The verdict over what several extractors found; of one alone, what it found."""
+    if len(found) == 1:
+        return next(iter(found.values())).attributes
+    return merger.merge(item, found).attributes if found else ()
 
 
 def _with_pictures(items: Sequence[Item], root: Path | None, policy: PicturePolicy | None) -> list[ExtractorInput]:
@@ -158,8 +176,11 @@ def read_store(
     engine: str = DEFAULT_ENGINE,
     labels: Path | None = None,
     split: str | None = None,
+    apart: bool = False,
 ) -> tuple[RelevanceSet, Material]:
     """The labelled pairs of a store, or those of a file of labels, with the store's features and vectors.
+
+    `apart`: what each extractor found is read too.
 
     Raises:
         InputError: there are no labels, a label names an unknown query, or nobody knows that split.
@@ -188,7 +209,8 @@ def read_store(
     gone = dict.fromkeys(pair.item_id for pair in data.pairs if pair.item_id not in features)
     missing = {item_id: f"no item {item_id!r} in the store that could be read" for item_id in gone}
     shas = {"knowledge": knowledge.sha, "schemas": load_schemas().sha, "engine": engine_sha}
-    return data, Material(understood, features, missing, shas, (), _vectors(store))
+    findings = _findings(store, features) if apart else {}
+    return data, Material(understood, features, missing, shas, (), _vectors(store), findings)
 
 
 def _labelled(store: FeatureStore, labels: Path | None) -> tuple[PairReader, list[list[str]]]:
@@ -205,6 +227,21 @@ def _labelled(store: FeatureStore, labels: Path | None) -> tuple[PairReader, lis
     if not rows:
         raise InputError(f"{where}: no labelled pairs to measure against; `lore ingest` reads labels into a store")
     return reader, [[row["query_id"], row["item_id"], row["grade"]] for row in rows]
+
+
+def _findings(store: FeatureStore, wanted: Iterable[str]) -> Findings:
+    """What each extractor found for these items, from the store's rows before the merge."""
+    import polars as pl
+
+    found: dict[str, dict[str, Extraction]] = {item_id: {} for item_id in wanted}
+    if "attributes" not in store.tables():
+        return found
+    for part in store.latest("attributes").filter(pl.col("extractor") != "merge").collect().iter_slices(1024):
+        for row in part.to_dicts():
+            if row["item_id"] in found:
+                attributes = tuple(attribute_from_row(one) for one in row["attributes"] or ())
+                found[row["item_id"]][row["extractor"]] = Extraction(attributes, row.get("category"))
+    return found
 
 
 def _vectors(store: FeatureStore) -> StoredVectors | None:

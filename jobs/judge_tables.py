@@ -59,7 +59,7 @@ def evaluation_tables(result: Mapping[str, Any]) -> list[object]:
     matrix = Table("true \\ given", "L1", "L2", "L3", "L4", title="the judge's grades", box=SIMPLE)
     for i, counts in enumerate(result["confusion"], 1):
         matrix.add_row(f"L{i}", *map(str, counts))
-    return [comparison, *_differences(result), slices, matrix, *_more(result)]
+    return [comparison, *_differences(result), slices, matrix, *_more(result), *_necessity(result)]
 
 
 _COMPARED = {"acc_2": "acc@2", "macro_f1": "macro-F1", "quadratic_kappa": "kappa²", "ndcg_10": "nDCG@10"}
@@ -100,6 +100,29 @@ def _more(result: Mapping[str, Any]) -> list[object]:
         for name, one in people.items():
             cells = (_cell(one["metrics"][metric]) for metric in ("acc_2", "acc_4", "quadratic_kappa"))
             table.add_row(name, str(one["n"]), *(cell.replace(", ", "–") for cell in cells))
+        tables.append(table)
+    return tables
+
+
+def _necessity(result: Mapping[str, Any]) -> list[object]:
+    """What judges make of text alone, pictures alone and both, on the pairs with pictures."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    tables: list[object] = []
+    for name, one in result.get("visual_necessity", {}).items():
+        names = METRIC_NAMES | {"ndcg_10": "nDCG@10"}
+        table = Table("", "text", "image", "both", "text − both", title=f"{name}: {one['note']}", box=SIMPLE)
+        for metric, told in names.items():
+            minus = one["text_minus_both"][metric]
+            values = (_cell(one[side]["metrics"][metric]) for side in ("text", "image", "both"))
+            table.add_row(told, *values, _cell(minus, "+.2f") + _star(minus))
+        table.add_row("pairs", *(str(one[side]["n"]) for side in ("text", "image", "both")), "")
+        for share, told in (
+            ("only_picture", "only the picture settles"),
+            ("misled_by_picture", "the picture misleads"),
+        ):
+            table.add_row(told, "", "", _cell(one[share]["level"]), "")
         tables.append(table)
     return tables
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from lore_mm.text import singular, tokens
 from relevance.scoring import quadratic_kappa
 
-__all__ = ["BM25", "cross_fitted", "fit_thresholds", "grade_by", "majority"]
+__all__ = ["BM25", "cross_fitted", "fit_thresholds", "folds_of", "grade_by", "majority"]
 
 _CUTS = 24  # candidate thresholds: quantiles of the scores
 
@@ -86,6 +86,16 @@ def fit_thresholds(scores: NDArray[np.float64], truth: NDArray[np.int64]) -> tup
     return float(cuts[i]), float(cuts[j]), float(cuts[k])
 
 
+def folds_of(groups: Sequence[str], folds: int = 5, seed: int = 0) -> NDArray[np.int64]:
+    """The fold of each row, by lot: rows of one group share one. With fewer groups than folds each is its own."""
+    names, of_row = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    fold = np.empty(len(names), dtype=np.int64)
+    fold[order] = np.arange(len(names)) % max(1, min(folds, len(names)))
+    result: NDArray[np.int64] = fold[of_row]
+    return result
+
+
 def cross_fitted(
     scores: Sequence[float], truth: Sequence[int], groups: Sequence[str], folds: int = 5, seed: int = 0
 ) -> NDArray[np.int64]:
@@ -93,11 +103,7 @@ def cross_fitted(
 
     Scores that are NaN are missing and get grade 0. With fewer queries than folds every query is a fold of its own.
     """
-    s, t, q = np.asarray(scores, dtype=float), np.asarray(truth, dtype=np.int64), np.asarray(groups)
-    names = np.unique(q)
-    order = np.random.default_rng(seed).permutation(len(names))
-    fold_of = {names[place]: i % max(1, min(folds, len(names))) for i, place in enumerate(order)}
-    fold = np.array([fold_of[name] for name in q])
+    s, t, fold = np.asarray(scores, dtype=float), np.asarray(truth, dtype=np.int64), folds_of(groups, folds, seed)
     known = ~np.isnan(s)
     grades = np.zeros(len(s), dtype=np.int64)
     for number in np.unique(fold[known]):

@@ -1,10 +1,10 @@
 """Find impossible labels: ids nobody knows, pairs graded twice, grades outside the scale, and relevant pairs that break
 the rulebook beyond doubt.
 
-A label is doubted only for what is certain on the face of it (a stated price over a stated limit, a brand field that
+A label is refused only for what is certain on the face of it (a stated price over a stated limit, a brand field that
 names another maker, a kind of thing that has nothing to do with the one asked for): whatever needs a picture or an
-opinion is the annotator's business. This module opens nothing; the command `lore check` (jobs.check_labels) reads the
-files, understands the queries and reads the items.
+opinion is the annotator's business, and which of these are *probably* wrong is `relevance.doubt`'s. This module opens
+nothing; the command `lore check` (jobs.check_labels) reads the files, understands the queries and reads the items.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lore_mm.errors import nearest
-from lore_mm.types import Grade, ItemFeatures, Leg, Understanding
+from lore_mm.types import Grade, ItemFeatures, Judgment, Leg, Understanding
 from relevance.by_rules import RulesJudge
 
-__all__ = ["Fault", "LabelRow", "check_labels"]
+__all__ = ["Fault", "LabelRow", "broken_demands", "check_labels"]
 
 SURE = 0.8  # a leg at least this sure may doubt a label
 # (dimension, relation) pairs that can be seen without opinion, where the evidence is a seller's field or the title
@@ -111,10 +111,18 @@ def _broken(
     """Relevant labels on pairs that break a demand beyond doubt."""
     judgments = judge.judge([(queries[row.query_id], items[row.item_id]) for _, row in rows])
     for (i, row), judgment in zip(rows, judgments, strict=True):
-        for leg in judgment.path.legs if judgment.path else ():
-            if _is_certain(leg) and _is_clear(leg, queries[row.query_id], judge):
-                broken = f"{leg.demand.dimension} is broken ({leg.rule_id})"
-                yield i, row, f"graded {row.grade}, but {broken}: {leg.reason}"
+        for broken in broken_demands(judgment, queries[row.query_id], judge):
+            yield i, row, f"graded {row.grade}, but {broken}"
+
+
+def broken_demands(judgment: Judgment, understanding: Understanding, judge: RulesJudge) -> list[str]:
+    """What a pair breaks beyond doubt, in words: no relevant label can be right on it. Empty where all is open."""
+    legs = judgment.path.legs if judgment.path else ()
+    return [
+        f"{leg.demand.dimension} is broken ({leg.rule_id}): {leg.reason}"
+        for leg in legs
+        if _is_certain(leg) and _is_clear(leg, understanding, judge)
+    ]
 
 
 def _is_clear(leg: Leg, understanding: Understanding, judge: RulesJudge) -> bool:
