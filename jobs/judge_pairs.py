@@ -1,8 +1,9 @@
 """Many pairs judged into the store: those of a file, of the labels, or each query with the items nearest to it.
 
 `lore judge` answers on the spot and keeps nothing; this job writes JUDGMENTS, resumes, and judges again only what
-changed: the query's demands, the item, its attributes, or the judge's tables and rules. The pairs are held in memory
-(their ids and the query text, some 100 bytes each), and so are the demands of their queries.
+changed: the query's demands, the item, its attributes (its pictures, for a judge that looks at them), or the judge: its
+tables, rules, model, prompt. A store keeps one judgment a pair and mode, so that several judges stand side by side.
+The pairs are held in memory (their ids and the query text, some 100 bytes each), and so are their queries' demands.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import pyarrow as pa
 import typer
 
 from extractors.queries import QueryEngine, open_engine, understand
+from jobs.judge_pictures import StorePictures
 from jobs.open_extractors import model_options
-from jobs.options import BatchRows, KnowledgeFolder, Limit, ModelOption, NewRun, RetryFailed, Sample, StoreAddress
+from jobs.options import KnowledgeFolder, Limit, ModelOption, NewRun, RetryFailed, Sample, StoreAddress
 from jobs.plan import Counts
 from jobs.spine import run_job
 from lore_mm.catalogue import read_pairs
@@ -31,7 +33,7 @@ from lore_mm.models import DEFAULT_EMBEDDER, Embedder, open_embedder
 from lore_mm.rows import attribute_to_row, demand_to_row, item_to_row, judgments_table, understanding_from_row
 from lore_mm.tables import PAIRS
 from lore_mm.types import ItemFeatures, Query, Understanding
-from relevance.judge import DEFAULT_JUDGE, open_judge
+from relevance.judge import DEFAULT_JUDGE, JudgeAddress, RulesFile, open_judge
 from relevance.protocol import PairJudge, failed_judgment
 from stores.features import FeatureStore, open_store
 from stores.query import Snapshot
@@ -39,6 +41,7 @@ from stores.query import Snapshot
 __all__ = ["JudgePairs", "judge_pairs", "main", "pairs_by_search", "pairs_of_labels"]
 
 _SEARCH_AT_ONCE = 256
+_BATCH_ROWS = {"direct": 512, "reason": 128}  # of modes that ask a model, by what an answer costs; 1024 for the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +67,19 @@ class JudgePairs:
         engine: QueryEngine | None = None,
         knowledge: Knowledge | None = None,
     ) -> None:
-        self.job = f"judge_pairs_of_{origin['from']}"  # an unfinished search does not stand in the way of the labels
+        # an unfinished search does not stand in the way of the labels, nor one judge in that of another
+        self.job = f"judge_pairs_of_{origin['from']}" + ("" if judge.mode == DEFAULT_JUDGE else f"_by_{judge.mode}")
         self.store = store
         self.judge, self.engine = judge, engine
         self.knowledge = knowledge or load_knowledge()
         self.pairs = pairs
         self.verdict: Mapping[str, str] = {"mode": judge.mode}
         sha = sha_of([sha_of(part.to_pylist()) for part in pairs.to_batches(max_chunksize=8192)])
-        self.settings: Mapping[str, Any] = {"judge": judge.sha, "pairs": {**origin, "sha": sha}}
+        self.settings: Mapping[str, Any] = {
+            "judge": judge.name,
+            "judge_sha": judge.sha,
+            "pairs": {**origin, "sha": sha},
+        }
         if engine is not None:
             self.settings = {**self.settings, "engine": engine.name, "engine_sha": engine.sha}
         self.settings_sha = judge.sha
@@ -98,7 +106,7 @@ class JudgePairs:
         return {(row["query_id"], row["query"]): understanding_from_row(row) for row in rows}
 
     def input_shas(self, rows: pa.Table) -> list[str]:
-        """What is known of each pair: the query's demands, the item and its attributes."""
+        """What is known of each pair: the query's demands, the item, its attributes, pictures where they are seen."""
         return self.load(rows)[0]
 
     def load(self, rows: pa.Table) -> tuple[list[str], list[Any]]:
@@ -117,7 +125,8 @@ class JudgePairs:
         ids = list(dict.fromkeys(item_id for _, item_id in asked))
         items = dict(zip(ids, self._snapshot.get(ids), strict=True))
         query_sha = {query: _query_sha(queries.get(query)) for query, _ in asked}
-        item_sha = {item_id: _item_sha(one) for item_id, one in items.items()}
+        looks = self.judge.mode.endswith("-vision")
+        item_sha = {item_id: _item_sha(one, looks) for item_id, one in items.items()}
         shas = [sha_of([query_sha[query], item_sha[item_id]]) for query, item_id in asked]
         return shas, [self._pair(*query, queries.get(query), item_id, items[item_id]) for query, item_id in asked]
 
@@ -159,10 +168,12 @@ def _query_sha(understanding: Understanding | None) -> str | None:
     return sha_of([understanding.query.text, understanding.status, demands])
 
 
-def _item_sha(features: ItemFeatures | None) -> str | None:
+def _item_sha(features: ItemFeatures | None, looks: bool = False) -> str | None:
+    """Of what a judge is told of an item; with what its extractors saw (pixels and text) where it looks itself."""
     if features is None:
         return None
-    return sha_of([item_to_row(features.item), [attribute_to_row(a) for a in features.attributes]])
+    told = [item_to_row(features.item), [attribute_to_row(a) for a in features.attributes]]
+    return sha_of([*told, features.input_sha] if looks else told)
 
 
 def pairs_of_labels(store: FeatureStore) -> pa.Table:
@@ -203,11 +214,13 @@ def judge_pairs(
     labels: bool = False,
     top: int | None = None,
     embedder: str | Embedder = DEFAULT_EMBEDDER,
+    judge: str = DEFAULT_JUDGE,
+    options: Mapping[str, Any] | None = None,
     knowledge: Sequence[Path] = (),
     rules: Path | None = None,
     engine: str | None = None,
-    options: Mapping[str, Any] | None = None,
-    batch_rows: int = 1024,
+    engine_options: Mapping[str, Any] | None = None,
+    batch_rows: int | None = None,
     limit: int | None = None,
     sample: int | None = None,
     retry_failed: bool = False,
@@ -215,8 +228,9 @@ def judge_pairs(
 ) -> Counts:
     """Judge the pairs of a file, of the labels, or of a search; see `jobs.spine.run_job` for skips and resumes.
 
-    Demands that are stored are used; `engine` (an address of `extractors.queries.open_engine`, with `options` for its
-    chat model) reads the queries without, the knowledge tables unless given.
+    `judge` is an address of `relevance.judge.open_judge`, with `options` for it and its model. Demands that are stored
+    are used; `engine` (an address of `extractors.queries.open_engine`, with `engine_options`) reads the queries
+    without, the knowledge tables unless given. `batch_rows`, what a crash can cost, follows the judge unless given.
 
     Raises:
         InputError: not exactly one of `pairs`, `labels` and `top` is given.
@@ -232,20 +246,21 @@ def judge_pairs(
         model = open_embedder(embedder) if isinstance(embedder, str) else embedder
         table, origin = pairs_by_search(store, model, top or 1), {"from": "search", "top": top, "model": model.name}
     known = load_knowledge(tuple(knowledge))
-    judge = open_judge(DEFAULT_JUDGE, known, rules=rules)
-    reader = open_engine(engine, known, **(options or {})) if engine else None
+    opened = open_judge(judge, known, rules=rules, pictures=StorePictures(store), **(options or {}))
+    reader = None
     try:
+        reader = open_engine(engine, known, **(engine_options or {})) if engine else None
         return run_job(
             store,
-            JudgePairs(store, judge, table, origin, reader, known),
-            batch_rows=batch_rows,
+            JudgePairs(store, opened, table, origin, reader, known),
+            batch_rows=batch_rows or _BATCH_ROWS.get(opened.mode.removesuffix("-vision"), 1024),
             limit=limit,
             sample=sample,
             retry_failed=retry_failed,
             new_run=new_run,
         )
     finally:
-        judge.close()
+        opened.close()
         if reader is not None:
             reader.close()
 
@@ -256,14 +271,21 @@ def main(
     top: Annotated[int | None, typer.Option(min=1, help="Each query of the store with its K nearest items.")] = None,
     store: StoreAddress = None,
     embedder: Annotated[str, typer.Option(help="The model of --top, by address.")] = DEFAULT_EMBEDDER,
+    judge: JudgeAddress = DEFAULT_JUDGE,
+    model_option: ModelOption = None,
     knowledge: KnowledgeFolder = None,
-    rules: Annotated[Path | None, typer.Option(help="A rulebook of your own.")] = None,
+    rules: RulesFile = None,
     engine: Annotated[
         str | None,
         typer.Option(help="Who reads queries that are not understood in the store: knowledge, tagger, llm:CHAT …"),
     ] = None,
-    model_option: ModelOption = None,
-    batch_rows: BatchRows = 1024,
+    engine_option: Annotated[
+        list[str] | None, typer.Option("--engine-option", help="An option of the engine's model; repeatable.")
+    ] = None,
+    batch_rows: Annotated[
+        int | None,
+        typer.Option("--batch-rows", min=1, help="Rows a commit: what a crash can cost. It follows the judge."),
+    ] = None,
     limit: Limit = None,
     sample: Sample = None,
     retry_failed: RetryFailed = False,
@@ -271,9 +293,12 @@ def main(
 ) -> None:
     """Judge many pairs and keep the judgments, with their paths, in the store.
 
-    Unchanged pairs are skipped; interrupted, the same command goes on where it stopped.
+    Unchanged pairs are skipped; interrupted, the same command goes on where it stopped. Judgments of several judges
+    stand side by side, one a pair and mode.
 
-    Example: python -m jobs.judge_pairs --top 20
+    Example: lore judge-pairs --top 20
+
+    Example: lore judge-pairs --labels --judge direct:hf:lore-vlm-tiny --model-option dtype=float32
     """
     judge_pairs(
         open_store(store or default_store()),
@@ -281,10 +306,12 @@ def main(
         labels=labels,
         top=top,
         embedder=embedder,
+        judge=judge,
+        options=model_options(model_option or ()),
         knowledge=[knowledge] if knowledge else [],
         rules=rules,
         engine=engine,
-        options=model_options(model_option or ()),
+        engine_options=model_options(engine_option or ()),
         batch_rows=batch_rows,
         limit=limit,
         sample=sample,

@@ -31,6 +31,8 @@ from relevance.show import json_row, table, tree, versions_of
 from relevance.what_if import what_if
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from jobs.served_queries import QueryDesk
     from stores.query import Snapshot
 
@@ -194,7 +196,8 @@ def main(
     other = None if what_if is None else load_rulebook(what_if)
     knowledge, failed = load_knowledge(), 0
     options = model_options(model_option or ())
-    with closing(open_judge(judge, knowledge, rules=rules, **options)) as judges:
+    pictures = _open_pictures(store)
+    with closing(open_judge(judge, knowledge, rules=rules, pictures=pictures, **options)) as judges:
         out = _Out(versions_of(judges), for_people(json), explain, other)
         with closing(_Desk(judges, knowledge, store, engine)) as desk:
             for batch in _batches(requests):
@@ -233,6 +236,24 @@ def _open_snapshot(address: str | None = None) -> Snapshot:
     from stores.query import Snapshot
 
     return Snapshot(open_store(address or default_store()))
+
+
+def _open_pictures(address: str | None) -> Pictures:
+    """Who reads the pictures of a store's items; the store is opened when the first one is asked for."""
+    readers: list[Pictures] = []
+
+    def read(item: Item) -> Sequence[Image]:
+        if not item.images:
+            return ()
+        if not readers:
+            from jobs.judge_pictures import StorePictures
+            from lore_mm.config import default_store
+            from stores.features import open_store
+
+            readers.append(StorePictures(open_store(address or default_store(), create=True)))
+        return readers[0](item)
+
+    return read
 
 
 class _Desk:

@@ -215,7 +215,7 @@ def test_what_is_regraded_is_not_judged_again_by_the_judge_with_those_rules(tmp_
 def test_no_judgments(tmp_path):
     store = open_store(tmp_path / "store", create=True)
     ingest_items(store, write(tmp_path / "items.jsonl", {"item_id": "x", "title": "lamp"}))
-    with pytest.raises(StoreError, match="no judgments in .*: lore judge-pairs"):
+    with pytest.raises(StoreError, match=r"no judgments in .*: lore judge-pairs"):
         regrade_judgments(store, SHIPPED)
 
 
