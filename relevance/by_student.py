@@ -92,6 +92,10 @@ class StudentJudge:
         likely = np.exp(self.encoder.score(texts, features_of_pairs(pairs, walked)).astype(np.float64))
         return np.asarray(likely / likely.sum(axis=1, keepdims=True))
 
+    def was_trained_on(self, query: str) -> bool:
+        """True where labels of this query were among what the model learnt from."""
+        return self.encoder.was_trained_on(query)
+
     def close(self) -> None:
         """Free the model."""
         self.encoder.close()

@@ -55,6 +55,15 @@ class PairJudge(Protocol):
         ...
 
 
+@runtime_checkable
+class TrainedJudge(Protocol):
+    """A judge that was trained on labels, and knows of which queries: figures on these say little."""
+
+    def was_trained_on(self, query: str) -> bool:
+        """True where labels of this query, by its text, were among what it learnt from."""
+        ...
+
+
 def sha_with_rulebook(made_with: str, rulebook_sha: str) -> str:
     """The sha of a judge whose grade is the rulebook's: half of what its paths are made with, half of the rulebook.
 
