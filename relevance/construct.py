@@ -32,7 +32,8 @@ class Step:
     demanded value is one of the legal values of a single-valued attribute, so that another value there rules it out;
     `legal` then maps every folded spelling to its value.
     `sources` is the order in which evidence is believed. `impossible` names the other demand of the query that excludes
-    this one, where there is one: nothing can meet both.
+    this one, where there is one: nothing can meet both. `accessory`: the query's head is an accessory or part, so that
+    makers, models and kinds beside it say what it is for.
     """
 
     demand: Demand
@@ -42,6 +43,7 @@ class Step:
     legal: Mapping[str, str]
     sources: tuple[str, ...]
     impossible: str = ""
+    accessory: bool = False
 
 
 def construct(understanding: Understanding, knowledge: Knowledge, schemas: Schemas | None = None) -> tuple[Step, ...]:
@@ -60,7 +62,9 @@ def construct(understanding: Understanding, knowledge: Knowledge, schemas: Schem
     place = {dimension: i for i, dimension in enumerate(DIMENSIONS)}
     demands = sorted(understanding.demands, key=lambda d: (d.role != "head", place[d.dimension]))
     clashes = {id(d): _wish(other) for d in demands for other in demands if d is not other and _exclude(d, other)}
-    return tuple(replace(_step(d, schema), impossible=clashes.get(id(d), "")) for d in demands)
+    kinds = (category, *knowledge.ancestors(category)) if category and category in knowledge.categories else ()
+    part = any(knowledge.categories[kind].accessory_of for kind in kinds)
+    return tuple(replace(_step(d, schema), impossible=clashes.get(id(d), ""), accessory=part) for d in demands)
 
 
 def _check(demand: Demand) -> None:

@@ -6,29 +6,31 @@ It knows nothing of demands or rules; it answers "what is there on this dimensio
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention, Scanner
-from lore_mm.text import singular, tokens
+from lore_mm.phrase_parts import parts_of
+from lore_mm.phrases import Phrase, read_title
+from lore_mm.text import Token, singular, tokens
 from lore_mm.types import AttributeValue, Evidence, Item, ItemFeatures, Leg
 from lore_mm.values import Quantity, find_quantities
 
-__all__ = ["Found", "ItemView"]
+__all__ = ["Found", "ItemView", "run_together"]
 
 # How far a bare mention in the text is believed, by where it stands.
 _TITLE, _TEXT = 0.9, 0.7
 _LONGEST_TITLE, _LONGEST_TEXT = 5_000, 20_000  # characters that are read, as the extractors do
 _MOST_FIELDS = 1_000  # values of the seller's fields
 _SECOND_READING = 0.7  # a word that can also mean this ("orange" as a colour)
-# The thing itself is named before these; what follows is what it is for, or comes with.
-_TITLE_TAIL = re.compile(
-    r"\s(?:for|with|by|from|compatible|fits|featuring|including|in|like)\s|[,|(:–—]|\s-\s", re.IGNORECASE
-)
+_NAMES = frozenset(
+    ("given.category", "given.product type", "given.type", "given.model", "given.series")
+)  # what it is called
+_FIRST_WORDS = 300  # of a text, for names of several words
+_LONGEST_NAME = 4  # words
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +118,79 @@ class ItemView:
         return self._scanner.find(text, correct=False)
 
     @cached_property
+    def phrase(self) -> Phrase:
+        """The title as a noun phrase: which kind it names, and what that is for."""
+        mentions = [m for source, m in self._mentions if source == "title"]
+        numbers = [q for source, q in self.quantities if source == "title"]
+        return read_title(self.item.title, mentions, numbers, self._knowledge)[0]
+
+    @cached_property
     def categories(self) -> tuple[Found, ...]:
-        """What kind of thing it is: as extracted, else the last kind named before a "for" or "with" in the title."""
+        """What kind of thing it is: as extracted, else as the title calls it, itself or by its series."""
         if stated := self.stated("category"):
             return stated
-        cut = _TITLE_TAIL.search(self.item.title)
-        limit = cut.start() if cut else len(self.item.title)
-        named = self.mentioned("category", title_only=True)
-        inside = [f for f in named if (f.evidence[0].start or 0) < limit]
-        return tuple(inside[-1:] or named[:1])
+        phrase = self.phrase
+        span = (phrase.head.start, phrase.head.end) if phrase.head else phrase.noun
+        kind = phrase.category
+        if kind is None and phrase.noun is None:
+            series = next((m for m in phrase.mentions if m.table == "series" and m not in phrase.hosts), None)
+            kind = self._knowledge.series[series.canonical].category if series else None
+            span = (series.start, series.end) if series else None
+        if kind is None or span is None:
+            return ()
+        place = Evidence("title", self.item.title[slice(*span)], *span)
+        return (Found(kind, "category", evidence=(place,), confidence=_TITLE),)
+
+    @cached_property
+    def _title_words(self) -> list[tuple[Token, bool]]:
+        """The title's words, each with whether the item is called so: not behind "for", "with" and the like."""
+        title = self.item.title
+        words = tokens(title)
+        numbers = [(q.start, q.end) for source, q in self.quantities if source == "title"]
+        parts = parts_of(title, words, [], True, numbers)
+        return [(word, parts[word.start][1] in _CALLED) for word in words]
+
+    @cached_property
+    def naming(self) -> dict[str, Evidence]:
+        """The words that the item is called by, singular → where: of the title and of fields for its kind or model."""
+        title = self.item.title
+        found = {
+            singular(w.text): Evidence("title", title[w.start : w.end], w.start, w.end)
+            for w, called in reversed(self._title_words)
+            if called
+        }
+        for source, text in self._texts:
+            if source in _NAMES:
+                for w in tokens(text):
+                    found.setdefault(singular(w.text), Evidence(source, text[w.start : w.end], w.start, w.end))
+        return found
+
+    @cached_property
+    def runs(self) -> dict[str, Evidence]:
+        """Neighbouring words of the title written as one ("TN-2110" → tn2110) → where they stand."""
+        return _runs("title", self.item.title, [w for w, _ in self._title_words])
+
+    @cached_property
+    def naming_runs(self) -> dict[str, Evidence]:
+        """Those of `runs` that the item is called by."""
+        return _runs("title", self.item.title, [w for w, called in self._title_words if called])
+
+    @cached_property
+    def text_runs(self) -> dict[str, Evidence]:
+        """As `runs`, of the description and the seller's fields."""
+        found: dict[str, Evidence] = {}
+        for source, text in self._texts:
+            if source != "title":
+                found = _runs(source, text, tokens(text)) | found
+        return found
+
+    @cached_property
+    def described_runs(self) -> dict[str, Evidence]:
+        """Those of `text_runs` that the description calls it by."""
+        text = self.item.description
+        words = tokens(text)
+        parts = parts_of(text, words, [], True, ())
+        return _runs("text", text, [w for w in words if parts[w.start][1] in _CALLED])
 
     @cached_property
     def quantities(self) -> tuple[tuple[str, Quantity], ...]:
@@ -155,6 +221,27 @@ class ItemView:
             *given,
             ("text", item.description),
         ]
+
+
+_CALLED = frozenset(("", ",", "or", "and", "plus"))  # what may begin a part of a title that names the item
+
+
+def run_together(name: str) -> str:
+    """A name as one word without signs: "TN-2110" and "tn 2110" are tn2110."""
+    return "".join(word.text for word in tokens(name))
+
+
+def _runs(source: str, text: str, words: Sequence[Token]) -> dict[str, Evidence]:
+    """Neighbouring words as one, up to `_LONGEST_NAME` of the first `_FIRST_WORDS`."""
+    words = words[:_FIRST_WORDS]
+    found: dict[str, Evidence] = {}
+    for i, first in enumerate(words):
+        run = ""
+        for word in words[i : i + _LONGEST_NAME]:
+            run += word.text
+            if run not in found:
+                found[run] = Evidence(source, text[first.start : word.end], first.start, word.end)
+    return found
 
 
 def _bounded(item: Item) -> Item:

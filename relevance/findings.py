@@ -24,7 +24,7 @@ _NEARNESS = """
     processed patterned family co_hyponym related accessory whole likeness ingredient raw plain imitation
     other other_model model_accessory brand_parent brand_other part_of_set far_stage other_model_year contradicts
     other_currency main_of_accessory distant brand_other_trade unrelated
-    words_all words_some unstated words_everyday words_none impossible
+    words_all words_beside words_some unstated words_everyday words_none impossible
 """.split()
 _RANK = {relation: i for i, relation in enumerate(_NEARNESS)}
 

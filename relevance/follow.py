@@ -14,7 +14,7 @@ from lore_mm.mentions import scanner_for
 from lore_mm.schema import Schemas, load_schemas
 from lore_mm.text import singular, tokens
 from lore_mm.types import Demand, ItemFeatures, Leg, MatchPath, Understanding
-from relevance import follow_numbers, follow_shades, follow_special, follow_terms, follow_trees
+from relevance import follow_names, follow_numbers, follow_shades, follow_special, follow_terms, follow_trees
 from relevance.construct import Step, construct
 from relevance.evidence import Found, ItemView
 from relevance.findings import Finding, wanted
@@ -41,7 +41,16 @@ _MEETS = frozenset(
     )
 )
 _SILENT = frozenset(
-    ("unstated", "unstated_model_year", "plain", "words_none", "words_some", "words_everyday", "other_currency")
+    (
+        "unstated",
+        "unstated_model_year",
+        "plain",
+        "words_none",
+        "words_some",
+        "words_beside",
+        "words_everyday",
+        "other_currency",
+    )
 )
 _MAY_BE = frozenset(("base", "hypernym", "covers"))  # known only by a wider value, which need not be what must not be
 _NICHE_CONFIDENCE = 0.6  # a group or a flaw nobody asked about counts only where the item is this sure of it
@@ -121,11 +130,19 @@ class Follower:
         if (numeric := _BY_NUMBER.get(demand.dimension)) and (finding := numeric(step, view, self.knowledge)):
             return finding
         if not wanted(demand):
-            return follow_terms.words(step, view, self.scanner)
+            return self._by_words(step, view)
         by_knowledge = _BY_KNOWLEDGE.get(demand.dimension, follow_terms.term)
         finding = by_knowledge(step, view, self.knowledge)
         assert finding is not None
         return finding
+
+    def _by_words(self, step: Step, view: ItemView) -> Finding:
+        """A demand that no table knows: a name where it is the thing or its model, else words anywhere."""
+        if step.demand.dimension == "model":
+            return follow_names.unknown_model(step, view, self.knowledge)
+        if step.demand.dimension == "category" and step.demand.role == "head":
+            return follow_names.unknown_thing(step, view)
+        return follow_terms.words(step, view, self.scanner)
 
     def _unasked(self, steps: Sequence[Step], view: ItemView) -> list[Leg]:
         """Legs for what makes an item special where the query is plain: made for a group, used, a sample."""

@@ -188,12 +188,20 @@ def brand(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
     for want in wanted(demand):
         findings += [_brand_against(want, found, kinds, knowledge) for found in here]
         named = [f for f in view.mentioned("brand", title_only=True) if fold(f.value) == fold(want)]
-        if mains and named:
+        named += [f for f in view.mentioned("model", title_only=True) if _maker(f.value, knowledge) == want]
+        if named and mains:
             reason = f"asks for {want}; an accessory that names it is made for it"
             findings.append(Finding.of("compatible", named[0], reason))
+        elif named and named[0].value in knowledge.series:
+            findings.append(Finding.of("exact", named[0], f"asks for {want}; {named[0].value} is by {want}"))
     if not here and not findings:
         return _unbranded(step, kinds, knowledge)
     return best(findings) or unstated(demand)
+
+
+def _maker(series: str, knowledge: Knowledge) -> str | None:
+    entry = knowledge.series.get(series)
+    return entry.brand if entry else None
 
 
 def _unbranded(step: Step, kinds: list[str], knowledge: Knowledge) -> Finding:
@@ -240,7 +248,10 @@ def model(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
     for want in wanted(demand):
         of_kind = knowledge.series[want].category if want in knowledge.series else None
         for found in (*here, *named):
-            findings.append(_model_against(want, of_kind, found, kinds, knowledge))
+            finding = _model_against(want, of_kind, found, kinds, knowledge)
+            if step.accessory and finding.relation == "model_accessory":
+                finding = Finding.of("exact", found, f"asks for one for {want}; it is made for it")
+            findings.append(finding)
     return best(findings) or unstated(demand)
 
 

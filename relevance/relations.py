@@ -24,6 +24,7 @@ RELATIONS: Mapping[str, str] = MappingProxyType(
         "negation_unstated": "nothing says that the item has what must not be",
         "violated_negation": "the item has what must not be",
         "words_all": "the demand is not in the knowledge tables; all its words stand in the item's text",
+        "words_beside": "the demand is not in the knowledge tables; its words stand in the text, but the item is not called so",
         "words_some": "the demand is not in the knowledge tables; some of its words stand in the item's text",
         "words_none": "the demand is not in the knowledge tables; none of its words stands in the item's text",
         "impossible": "the query asks for this and for what excludes it",
@@ -124,9 +125,9 @@ _BRAND = ("brand_child", "brand_parent", "brand_other", "brand_other_trade", "ge
 # dimension → the relations that its legs may have; the keys are the 18 dimensions in the order paths are read
 LEGAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "category": (*_COMMON, *_TREE),
+        "category": (*_COMMON, "words_beside", *_TREE),
         "brand": (*_COMMON, *_BRAND),
-        "model": (*_COMMON, "series_variant", "other_model", "model_accessory"),
+        "model": (*_COMMON, "words_beside", "series_variant", "other_model", "model_accessory"),
         "ip": _TERM,
         "component": _TERM,
         "bundle": (*_TERM, "multiple", "other_count", "part_of_set", "set_of_single"),
