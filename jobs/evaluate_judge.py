@@ -19,13 +19,15 @@ from jobs.demo import demo_folder
 from jobs.judge_answers import answer_rows, check_ending, save_answers
 from jobs.judge_datasets import Evaluation, evaluate_set
 from jobs.judge_material import GIVEN, Material, read_set, read_store
+from jobs.judge_systems import check_addresses
 from jobs.judge_tables import METRIC_NAMES, evaluation_rows, evaluation_tables
 from jobs.open_extractors import DEFAULT, EXTRACTORS, model_options
-from jobs.options import ModelOption, QueryEngineAddress, StoreAddress, listed
+from jobs.options import AllowUrls, ModelOption, QueryEngineAddress, StoreAddress, listed
 from lore_mm.config import default_store
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
 from lore_mm.datasets.relevance import FORMATS, RelevanceSet, Wanted, open_relevance
 from lore_mm.errors import InputError
+from lore_mm.images import PicturePolicy
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.models import DEFAULT_EMBEDDER
 from relevance.judge import DEFAULT_JUDGE, MODES
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METRIC_NAMES",
+    "Calibrations",
     "DatasetAddress",
     "EmbedderAddresses",
     "ExtractorNames",
@@ -95,6 +98,14 @@ EmbedderAddresses = Annotated[
         "to leave it out.",
     ),
 ]
+Calibrations = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--calibration",
+        help="A file that `lore calibrate judge` wrote for one of the judges, or contextual; may be repeated.",
+        show_default=False,
+    ),
+]
 Necessity = Annotated[
     bool,
     typer.Option(
@@ -121,6 +132,7 @@ class PairSource:
     scale: str | None = None
     sample: int | None = None
     extractors: str | None = None
+    allow_urls: bool = False
 
     def read(self, knowledge: Knowledge, engine: str, necessity: bool = False) -> tuple[RelevanceSet, Material]:
         """The pairs and what judges are given; for `necessity` also what each extractor found, on pictures too.
@@ -128,6 +140,7 @@ class PairSource:
         Raises:
             InputError: options that do not go together, or pairs that cannot be had.
         """
+        policy = PicturePolicy(allow_urls=self.allow_urls)
         if self.dataset is None:
             only = {"locale": self.locale, "scale": self.scale, "extractors": self.extractors}
             if named := [name for name, value in only.items() if value is not None]:
@@ -135,7 +148,9 @@ class PairSource:
             from stores.features import open_store
 
             opened = open_store(self.store or default_store())
-            data, material = read_store(opened, knowledge, engine, self.labels, self.split, apart=necessity)
+            data, material = read_store(
+                opened, knowledge, engine, self.labels, self.split, apart=necessity, policy=policy
+            )
             return data.sample(self.sample), material
         if self.store is not None or self.labels is not None:
             raise InputError("--dataset brings its own items and labels; leave --store and --labels out")
@@ -143,7 +158,7 @@ class PairSource:
         wanted = Wanted(split=self.split, locale=self.locale, scale=self.scale)
         data = open_relevance(address, wanted).sample(self.sample)
         names = listed(self.extractors) if self.extractors is not None else DEFAULT if necessity else GIVEN
-        return data, read_set(data, knowledge, engine, names)
+        return data, read_set(data, knowledge, engine, names, policy)
 
 
 def evaluate_store(store: FeatureStore, split: str | None = None, labels: Path | None = None) -> dict[str, Any]:
@@ -166,6 +181,7 @@ def main(
     dataset: DatasetAddress = None,
     judge: JudgeAddresses = None,
     model_option: ModelOption = None,
+    calibration: Calibrations = None,
     engine: QueryEngineAddress = DEFAULT_ENGINE,
     extractors: ExtractorNames = None,
     locale: Locale = None,
@@ -173,6 +189,7 @@ def main(
     sample: SomeQueries = None,
     embedder: EmbedderAddresses = None,
     visual_necessity: Necessity = False,
+    allow_urls: AllowUrls = False,
     save: SaveFile = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object, also on a terminal.")] = False,
 ) -> None:
@@ -186,14 +203,16 @@ def main(
     thresholds cross-validated on the labels. Pairs without a judgment are reported and never scored.
     """
     check_ending(save)
+    judges = judge or [DEFAULT_JUDGE]
+    check_addresses(judges)
     knowledge = load_knowledge()
-    source = PairSource(store, labels, dataset, split, locale, scale, sample, extractors)
+    source = PairSource(store, labels, dataset, split, locale, scale, sample, extractors, allow_urls)
     data, material = source.read(knowledge, engine, necessity=visual_necessity)
     if embedder == ["none"]:
         material = replace(material, vectors=None)
     found = evaluate_set(
         data,
-        judge or [DEFAULT_JUDGE],
+        judges,
         material=material,
         knowledge=knowledge,
         engine=engine,
@@ -202,6 +221,7 @@ def main(
         necessity=visual_necessity,
         rules=rules,
         options=model_options(model_option or ()),
+        calibrations=calibration or (),
     )
     if save is not None:
         rows = answer_rows(found.data, found.judges, found.baselines)

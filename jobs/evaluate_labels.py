@@ -14,6 +14,7 @@ import typer
 
 from extractors.queries import DEFAULT_ENGINE
 from jobs.evaluate_judge import (
+    Calibrations,
     DatasetAddress,
     EmbedderAddresses,
     ExtractorNames,
@@ -29,8 +30,9 @@ from jobs.evaluate_judge import (
 )
 from jobs.judge_audit import audit_rows, found_spoilt
 from jobs.judge_datasets import evaluate_set
+from jobs.judge_systems import check_addresses
 from jobs.open_extractors import model_options
-from jobs.options import ModelOption, QueryEngineAddress, StoreAddress
+from jobs.options import AllowUrls, ModelOption, QueryEngineAddress, StoreAddress
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
 from lore_mm.errors import InputError
 from lore_mm.knowledge import load_knowledge
@@ -62,12 +64,14 @@ def main(
     dataset: DatasetAddress = None,
     judge: JudgeAddresses = None,
     model_option: ModelOption = None,
+    calibration: Calibrations = None,
     engine: QueryEngineAddress = DEFAULT_ENGINE,
     extractors: ExtractorNames = None,
     locale: Locale = None,
     scale: LabelScale = None,
     sample: SomeQueries = None,
     embedder: EmbedderAddresses = None,
+    allow_urls: AllowUrls = False,
     corrupt: Corrupt = None,
     output: Output = None,
     top: Top = 20,
@@ -84,12 +88,14 @@ def main(
     """
     if output is not None and output.suffix != ".jsonl":
         raise InputError(f"--output {output}: legal: the name of a .jsonl file")
+    judges = judge or [DEFAULT_JUDGE]
+    check_addresses(judges)
     knowledge = load_knowledge()
-    source = PairSource(store, labels, dataset, split, locale, scale, sample, extractors)
+    source = PairSource(store, labels, dataset, split, locale, scale, sample, extractors, allow_urls)
     data, material = source.read(knowledge, engine)
     found = evaluate_set(
         data,
-        judge or [DEFAULT_JUDGE],
+        judges,
         material=material,
         knowledge=knowledge,
         engine=engine,
@@ -98,6 +104,7 @@ def main(
         resamples=0,
         rules=rules,
         options=model_options(model_option or ()),
+        calibrations=calibration or (),
     )
     if corrupt is not None:
         print_json(found_spoilt(found, corrupt))

@@ -86,8 +86,8 @@ def evaluate_set(
     if not data.pairs:
         raise InputError(f"{data.name}: no graded pairs")
     known = knowledge or load_knowledge()
-    with open_judges(judges, known, **opening) as opened:
-        material = material or read_set(data, known, engine)
+    material = material or read_set(data, known, engine)
+    with open_judges(judges, known, pictures=material.pictures, **opening) as opened:
         runs = [run_judge(address, judge, data, material) for address, judge in opened.items()]
         seen = visual_necessity(data, material, opened, runs, known, resamples) if necessity else None
     others, notes = _baselines(data, material, embedders)
@@ -163,6 +163,9 @@ def _system(run: SystemRun, scored: Scored, first: SystemRun, labels: Labels) ->
         "confusion": scored.confusion.tolist(),
         "errors": run.errors,
     }
+    if run.trained_on:
+        others = [i for i, query_id in enumerate(labels.groups) if query_id not in run.trained_on]
+        found["trained_on"] = {"queries": len(run.trained_on), "others": labels.part(run, others) if others else None}
     return found if run is first else found | {"difference": labels.difference(first, run)}
 
 
@@ -219,7 +222,11 @@ def _told(data: RelevanceSet, material: Material, runs: Sequence[SystemRun]) -> 
     if material.missing:
         pairs = sum(pair.item_id in material.missing for pair in data.pairs)
         notes.append(f"{pairs} labels are of {len(material.missing)} items that are not there or cannot be used")
+    queries = len({pair.query.query_id for pair in data.pairs})
     for run in runs:
+        if run.trained_on:
+            told = f"{len(run.trained_on)} of {queries} queries were in its training data"
+            notes.append(f"{run.name}: {told}; `trained_on` has the figures on the others")
         if missing := sum(grade == 0 for grade in run.grades):
             reason, times = next(iter(run.errors.items()))
             notes.append(

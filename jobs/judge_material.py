@@ -20,6 +20,7 @@ from extractors.gate import Gate
 from extractors.merge import Merger
 from extractors.protocol import Extraction, ExtractorInput
 from extractors.queries import DEFAULT_ENGINE, open_engine
+from jobs.judge_pictures import PictureReader, StorePictures
 from jobs.open_extractors import close_extractors, open_extractors
 from lore_mm.catalogue import read_labels
 from lore_mm.console import progress
@@ -34,6 +35,7 @@ from lore_mm.models import DEFAULT_EMBEDDER
 from lore_mm.rows import attribute_from_row
 from lore_mm.schema import load_schemas
 from lore_mm.types import AttributeValue, Item, ItemFeatures, Understanding
+from relevance.protocol import Pictures
 
 if TYPE_CHECKING:
     from stores.features import FeatureStore
@@ -72,6 +74,7 @@ class Material:
     extractors: tuple[str, ...] = GIVEN  # who read the items; empty where a store says it
     vectors: StoredVectors | None = None
     findings: Findings = field(default_factory=dict)
+    pictures: Pictures | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -118,7 +121,9 @@ def read_set(
     shas |= {one.name: one.sha for one in opened} | ({"merge": merger.sha} if len(opened) > 1 else {})
     notes = (f"{len(faults)} pictures cannot be read, such as: {faults[0][:200]}",) if faults else ()
     names = tuple(one.name for one in opened)
-    return Material(understood, features, missing, shas, names, findings=findings, notes=notes)
+    root = str(data.picture_root.resolve()) if data.picture_root else None
+    pictures = PictureReader(lambda item: root, policy or PicturePolicy())
+    return Material(understood, features, missing, shas, names, findings=findings, pictures=pictures, notes=notes)
 
 
 def _read_queries(data: RelevanceSet, knowledge: Knowledge, engine: str) -> tuple[dict[str, Understanding], str]:
@@ -177,6 +182,7 @@ def read_store(
     labels: Path | None = None,
     split: str | None = None,
     apart: bool = False,
+    policy: PicturePolicy | None = None,
 ) -> tuple[RelevanceSet, Material]:
     """The labelled pairs of a store, or those of a file of labels, with the store's features and vectors.
 
@@ -210,7 +216,8 @@ def read_store(
     missing = {item_id: f"no item {item_id!r} in the store that could be read" for item_id in gone}
     shas = {"knowledge": knowledge.sha, "schemas": load_schemas().sha, "engine": engine_sha}
     findings = _findings(store, features) if apart else {}
-    return data, Material(understood, features, missing, shas, (), _vectors(store), findings)
+    pictures = StorePictures(store, policy or PicturePolicy())
+    return data, Material(understood, features, missing, shas, (), _vectors(store), findings, pictures)
 
 
 def _labelled(store: FeatureStore, labels: Path | None) -> tuple[PairReader, list[list[str]]]:

@@ -19,18 +19,19 @@ import numpy as np
 from jobs.judge_material import Material, StoredVectors
 from lore_mm.console import progress
 from lore_mm.datasets.relevance import RelevanceSet
-from lore_mm.errors import InputError
+from lore_mm.errors import ConfigError, InputError, nearest
 from lore_mm.knowledge import Knowledge
 from lore_mm.models import open_embedder
 from lore_mm.types import Judgment
 from relevance.baselines import BM25, cross_fitted, majority
-from relevance.judge import open_judge
-from relevance.protocol import PairJudge, Pictures, failed_judgment
+from relevance.judge import MODES, open_judge
+from relevance.protocol import PairJudge, Pictures, TrainedJudge, failed_judgment
 
 __all__ = [
     "FOLDS",
     "SystemRun",
     "bm25",
+    "check_addresses",
     "embedding",
     "one_class",
     "open_judges",
@@ -52,6 +53,7 @@ class SystemRun:
     scores: Sequence[float]
     judgments: Sequence[Judgment] | None = None
     shas: Mapping[str, str] = field(default_factory=dict)
+    trained_on: frozenset[str] = frozenset()  # query ids
 
     @property
     def probabilities(self) -> list[Sequence[float] | None] | None:
@@ -72,6 +74,19 @@ class SystemRun:
         return dict(Counter(failed).most_common())
 
 
+def check_addresses(addresses: Sequence[str]) -> None:
+    """Check what can be told of judges before anything is read or opened.
+
+    Raises:
+        InputError: none is named, one is named twice, or is of no known mode.
+    """
+    if len(set(addresses)) != len(addresses) or not addresses:
+        raise InputError("--judge: name each judge once")
+    for address in addresses:
+        if (mode := address.partition(":")[0]) not in MODES:
+            raise InputError(f"no judge {address!r}{nearest(mode, MODES)}; legal: {', '.join(MODES.values())}")
+
+
 @contextmanager
 def open_judges(
     addresses: Sequence[str],
@@ -80,22 +95,44 @@ def open_judges(
     rules: Path | None = None,
     pictures: Pictures | None = None,
     options: Mapping[str, Any] | None = None,
+    calibrations: Sequence[str] = (),
 ) -> Iterator[dict[str, PairJudge]]:
     """The judges of these addresses, closed in the end. `options` go to those that name a model (MODE:SCHEME:NAME).
 
+    A calibration, a file or "contextual", goes over the judges that it is for.
+
     Raises:
         InputError: none is named, one is named twice, is unknown, or lacks an option.
+        ConfigError: a calibration is for none of them.
         LoreError: its rulebook or its model cannot be had.
     """
-    if len(set(addresses)) != len(addresses) or not addresses:
-        raise InputError("--judge: name each judge once")
+    check_addresses(addresses)
     with ExitStack() as stack:
         opened: dict[str, PairJudge] = {}
         for address in addresses:
             own = dict(options or {}) if address.count(":") > 1 else {}
             judge = open_judge(address, knowledge, rules=rules, pictures=pictures, **own)
             opened[address] = stack.enter_context(closing(judge))
-        yield opened
+        yield _calibrated(opened, calibrations)
+
+
+def _calibrated(judges: Mapping[str, PairJudge], calibrations: Sequence[str]) -> dict[str, PairJudge]:
+    """Each judge with the calibration that is for it, where one is."""
+    if not calibrations:
+        return dict(judges)
+    from relevance.calibration import calibrated
+
+    found = dict(judges)
+    for calibration in calibrations:
+        faults = []
+        for address, judge in judges.items():
+            try:
+                found[address] = calibrated(judge, calibration)
+            except (ConfigError, InputError) as error:
+                faults.append(error)
+        if len(faults) == len(judges):
+            raise faults[0]
+    return found
 
 
 def run_judge(name: str, judge: PairJudge, data: RelevanceSet, material: Material) -> SystemRun:
@@ -122,7 +159,17 @@ def run_judge(name: str, judge: PairJudge, data: RelevanceSet, material: Materia
         scores=[float("nan") if one.score is None or not one.grade else one.score for one in answers],
         judgments=answers,
         shas={**judge.versions, "judge": judge.sha},
+        trained_on=_trained_on(judge, data),
     )
+
+
+def _trained_on(judge: PairJudge, data: RelevanceSet) -> frozenset[str]:
+    """The queries of a set that the judge, or the one under its calibration, was trained on."""
+    inner = getattr(judge, "inner", judge)
+    if not isinstance(inner, TrainedJudge):
+        return frozenset()
+    queries = {pair.query.query_id: pair.query.text for pair in data.pairs}
+    return frozenset(query_id for query_id, text in queries.items() if inner.was_trained_on(text))
 
 
 def one_class(data: RelevanceSet) -> SystemRun:
