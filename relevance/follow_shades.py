@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lore_mm.knowledge import Knowledge
+from lore_mm.text import singular, tokens
 from lore_mm.types import Demand
 from relevance.construct import Step
 from relevance.evidence import Found, ItemView
@@ -147,9 +148,28 @@ def material(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
                 relation, rest = _by_share(demand, found, view, knowledge)
             findings.append(Finding.of(relation, found, _material_reason(demand.value, relation, found), rest))
     nearest = best(findings)
-    if demand.op == "at_most" and (nearest is None or nearest.relation in ("base", "kin", "other")):
+    if nearest is None or nearest.relation in _NOT_IT:
+        nearest = _in_its_name(step, view, knowledge) or nearest
+    if demand.op == "at_most" and (nearest is None or nearest.relation in _NOT_IT):
         return Finding("within", f"asks for {demand.value}; nothing says that it has any", confidence=UNSTATED)
     return nearest or unstated(demand)
+
+
+_NOT_IT = frozenset(("base", "kin", "other"))
+_IN_NAME = 0.7  # how far the name of a kind is believed about what the thing is made of
+
+
+def _in_its_name(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
+    """A material that the title names as part of a kind's name: leather in "Leather Jacket with cotton lining"."""
+    for found in view.mentioned("category", title_only=True):
+        words = {singular(t.text) for t in tokens(found.quote)} if " " in found.quote else set()
+        for want in wanted(step.demand) if words else ():
+            entry = knowledge.materials.get(want)
+            for text in (want, *(entry.terms if entry else ())):
+                if {singular(t.text) for t in tokens(text)} < words:
+                    reason = f"asks for {step.demand.value}; it is called {found.quote!r}"
+                    return Finding("exact", reason, (want,), found.evidence, found.confidence * _IN_NAME)
+    return None
 
 
 def _made_of(view: ItemView, knowledge: Knowledge) -> tuple[Found, ...]:

@@ -90,9 +90,9 @@ def _as_written(found: Found) -> Found:
     """An age with the upper end that its words have ("6-8", "3+"): the attribute is only where it begins."""
     if found.number_high is not None:
         return found
-    for q in find_quantities(found.quote):
+    for q in (*find_quantities(found.quote), *find_quantities(f"ages {found.quote}")):  # a field may hold a bare "6-8"
         if q.number == found.number and (q.number_high is not None or q.op == "at_least"):
-            return replace(found, value=q.text, number_high=_OPEN if q.op == "at_least" else q.number_high)
+            return replace(found, value=found.quote, number_high=_OPEN if q.op == "at_least" else q.number_high)
     return found
 
 

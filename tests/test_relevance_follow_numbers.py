@@ -17,6 +17,10 @@ WORLD = Knowledge(
         Category(id="laptop", name="laptop", department="electronics"),
         Category(id="shirt", name="shirt", department="fashion"),
         Category(id="chair", name="chair", department="furniture"),
+        Category(id="food", name="food", department="grocery"),
+        Category(id="rice", name="rice", parent="food"),
+        Category(id="bed", name="bed", department="furniture"),
+        Category(id="shoe", name="shoe", department="footwear"),
     ],
     terms=[Term(dimension="bundle", value="set"), Term(dimension="bundle", value="single")],
 )
@@ -83,6 +87,35 @@ def spec(amount, unit, **fields):
 def test_a_size_is_answered_by_the_attribute_of_its_unit():
     leg = follow("Laptop", spec(16, "GB"), number("memory", "spec", 16, "GB"), number("weight", "spec", 16, "g"))
     assert (leg.relation, leg.attribute, leg.deviation) == ("within", "memory", 0.0)
+
+
+def of_kind(kind, title, demand, *attributes):
+    head = Demand("category", kind, kind, role="head")
+    steps = FOLLOWER.construct(Understanding(Query("q", "a query"), "a query", (head, demand)))
+    return FOLLOWER.follow("q", steps, FOLLOWER.view(ItemFeatures(Item("i", title), attributes))).legs[1]
+
+
+@pytest.mark.parametrize(
+    "kind, title, demand, relation, attribute",
+    [
+        ("rice", "Rice 5 kg", spec(10000, "g"), "multiple", "weight"),
+        ("rice", "Rice 3.4 kg", spec(10000, "g"), "multiple", "weight"),  # three of it, all but rounded
+        ("rice", "Rice 7 kg", spec(10000, "g"), "deviates", "weight"),
+        ("rice", "Rice 20 kg", spec(10000, "g"), "deviates", "weight"),  # half a pack cannot be bought
+        ("rice", "Rice 5 kg", spec(10000, "g", op="at_least"), "deviates", "weight"),
+        ("rice", "Rice 100 g", spec(10000, "g"), "deviates", "weight"),  # nobody buys a hundred
+        ("chair", "Chair 5 kg", spec(10000, "g"), "deviates", "weight"),  # two chairs are no heavier chair
+        ("bed", "Bed 140 cm", spec(150, "cm"), "deviates", "bed_size"),
+        ("chair", "Chair 140 cm", spec(150, "cm"), "deviates", "length"),
+        ("shoe", "Shoe, heel 9 cm", spec(8, "cm"), "one_step", "length"),
+        ("shoe", "Shoe, heel 9.5 cm", spec(8, "cm"), "deviates", "length"),
+        ("shoe", "Shoe, heel 4 cm", spec(3, "cm"), "deviates", "length"),  # below 5 cm there are no such steps
+        ("laptop", "Laptop 110 V", spec(220, "V"), "deviates", "voltage"),  # no attribute of laptops, but a quantity
+    ],
+)
+def test_a_miss_as_the_kind_of_thing_takes_it(kind, title, demand, relation, attribute):
+    leg = of_kind(kind, title, demand)
+    assert (leg.relation, leg.attribute) == (relation, attribute)
 
 
 def test_the_nearest_of_several_sizes_counts():

@@ -5,7 +5,7 @@ Relations of colours and materials, and the shares they cover.
 
 import pytest
 
-from lore_mm.knowledge import Color, Knowledge, Material
+from lore_mm.knowledge import Category, Color, Knowledge, Material, Term
 from lore_mm.types import AttributeValue, Demand, Evidence, Item, ItemFeatures, Query, Understanding
 from relevance.follow import Follower
 from relevance.follow_shades import color_relation, material_relation
@@ -172,3 +172,87 @@ def test_a_material_that_must_not_be():
     assert follow(no_leather, value("material", "cotton")).relation == "satisfied_negation"
     assert follow(no_leather).relation == "negation_unstated"
     assert follow(no_leather, title="Thing without leather").relation == "negation_unstated"
+
+
+# ----------------------------------------------------------------------------------- shares, small wear, sets, names
+
+KINDS = Knowledge(
+    colors=COLORS,
+    materials=MATERIALS,
+    categories=[
+        Category(id="socks", name="socks"),
+        Category(id="leather_jacket", name="leather jacket"),
+        Category(id="towel", name="towel"),
+    ],
+)
+
+
+def follow_kind(demand, title, *attributes):
+    follower = Follower(KINDS)
+    steps = follower.construct(Understanding(Query("q", "a query"), "a query", (demand,)))
+    return follower.follow("q", steps, follower.view(ItemFeatures(Item("i", title), attributes))).legs[0]
+
+
+@pytest.mark.parametrize(
+    "op, number, share, relation, deviation",
+    [
+        ("share", 0.8, 0.82, "within", 0.0),
+        ("share", 0.8, 0.95, "within", 0.0),  # more of it than was asked for
+        ("share", 0.8, 0.72, "deviates", 0.1),
+        ("at_least", 0.5, 0.4, "deviates", 0.2),
+        ("at_most", 0.2, 0.1, "within", 0.0),
+        ("at_most", 0.2, 0.3, "deviates", 0.5),
+        ("at_least", 0.5, None, "exact", None),  # its plain name says half and more
+        ("share", 1.0, 0.97, "pure", 0.03),
+    ],
+)
+def test_a_demanded_share(op, number, share, relation, deviation):
+    demand = asked("material", "cotton", op=op, number=number, unit="share")
+    leg = follow(demand, value("material", "cotton", share, source="title"))
+    assert (leg.relation, leg.deviation) == (relation, None if deviation is None else pytest.approx(deviation))
+
+
+def test_at_most_so_much_of_it_is_met_by_none_of_it():
+    little = asked("material", "polyester", op="at_most", number=0.2, unit="share")
+    assert follow(little, value("material", "cotton", 1.0)).relation == "within"
+    assert follow(little).relation == "within"
+
+
+def test_pure_on_socks_is_a_relation_of_its_own():
+    pure = asked("material", "cotton", op="share", number=1.0, unit="share")
+    leg = follow_kind(pure, "Socks", value("material", "cotton", 0.8))
+    assert (leg.relation, leg.deviation) == ("pure_small", pytest.approx(0.2))
+
+
+@pytest.mark.parametrize(
+    "title, share, relation",
+    [
+        ("Towel, set of 4", 0.25, "on_a_piece"),
+        ("Towel set", 0.25, "on_a_piece"),  # of two and more
+        ("Towel, set of 4", 0.1, "exact"),  # less than half of one piece
+        ("Towel", 0.25, "exact"),
+        ("Towel, set of 4", 0.7, "exact"),  # most of the set
+        ("Single towel", 0.25, "exact"),
+    ],
+)
+def test_one_piece_of_a_set_suffices_for_a_color(title, share, relation):
+    pieces = [Term(dimension="bundle", value=v) for v in ("set", "single")]
+    world = Knowledge(colors=COLORS, categories=KINDS.categories.values(), terms=pieces)
+    follower = Follower(world)
+    steps = follower.construct(Understanding(Query("q", "a query"), "a query", (asked("color", "black"),)))
+    seen = (value("color", "black", share), value("color", "white", 1 - share))
+    leg = follower.follow("q", steps, follower.view(ItemFeatures(Item("i", title), seen))).legs[0]
+    assert leg.relation == relation
+
+
+@pytest.mark.parametrize(
+    "title, polarity, relation",
+    [
+        ("Leather jacket with cotton lining", 1, "exact"),
+        ("Leather jacket", 1, "exact"),
+        ("Leather jacket", -1, "violated_negation"),
+        ("Cotton towel", 1, "other"),
+    ],
+)
+def test_a_material_in_the_name_of_a_kind(title, polarity, relation):
+    assert follow_kind(asked("material", "leather", polarity=polarity), title).relation == relation
