@@ -121,3 +121,18 @@ def test_differences_of_rankings_are_paired():
     assert found["ndcg_10"].value > 0 and set(found) == {
         "acc_2", "acc_4", "macro_f1", "quadratic_kappa", "auc", "ndcg_10", "mrr", "good_rate",
     }  # fmt: skip
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12))
+@settings(deadline=None, max_examples=60)
+def test_ir_measures_agrees_where_nothing_is_tied(seed, k):
+    measures = pytest.importorskip("ir_measures")
+    lot = np.random.default_rng(seed)
+    # every query has something to find: where there is nothing, ir_measures says 0 and we say nothing
+    queries = {f"q{n}": np.append(lot.integers(1, 5, lot.integers(1, 20)), 4) for n in range(3)}
+    scores = {name: lot.permutation(len(levels)) / len(levels) for name, levels in queries.items()}
+    truth = {q: {f"d{i}": int(level) - 1 for i, level in enumerate(levels)} for q, levels in queries.items()}
+    run = {q: {f"d{i}": float(s) for i, s in enumerate(some)} for q, some in scores.items()}
+    told = measures.calc_aggregate([measures.nDCG @ k, measures.RR(rel=2)], truth, run)
+    assert np.mean([ndcg(queries[q], scores[q], k) for q in queries]) == pytest.approx(told[measures.nDCG @ k])
+    assert np.mean([reciprocal_rank(queries[q], scores[q]) for q in queries]) == pytest.approx(told[measures.RR(rel=2)])
