@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lore_mm.errors import ConfigError
-from lore_mm.types import Demand, Grade, Leg, MatchPath
+from lore_mm.types import Demand, Evidence, Grade, Leg, MatchPath
 from relevance.relations import ANY, DIMENSIONS, LEGAL, RELATIONS
 from relevance.rules import DEFAULT_RULES, decide, load_rulebook
 
@@ -219,6 +219,65 @@ def test_a_worse_leg_never_gives_a_better_grade(legs, data):
     changed = decide(path(*legs[:place], new, *legs[place + 1 :]), BOOK).grade
     grade = decide(path(*legs), BOOK).grade
     assert changed <= grade if after <= before else changed >= grade
+
+
+@given(st.lists(any_leg, min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_the_order_of_legs_changes_nothing(legs, random):
+    shuffled = random.sample(legs, len(legs))
+    one, other = decide(path(*legs), BOOK), decide(path(*shuffled), BOOK)
+    assert one.grade == other.grade
+    assert one.probabilities == pytest.approx(other.probabilities) and one.score == pytest.approx(other.score)
+    assert set(one.failed_dimensions) == set(other.failed_dimensions)
+    assert set(one.rule_ids) == set(other.rule_ids)
+
+
+@given(st.lists(any_leg, min_size=1, max_size=5), st.text(max_size=9), st.sampled_from([None, *Grade]))
+def test_a_grade_is_a_function_of_the_path_and_the_rulebook_alone(legs, text, stale):
+    """What a reader is told, where it was read and what an earlier rulebook made of it are no arguments."""
+    told = [
+        replace(one, level=stale, rule_id=text, reason=text, found=(text,), evidence=(Evidence("title", text),))
+        for one in legs
+    ]
+    plain = decide(path(*legs), BOOK)
+    for again in (decide(path(*legs), BOOK), decide(path(*told), BOOK), decide(plain.path, BOOK)):
+        assert (again.grade, again.probabilities, again.score) == (plain.grade, plain.probabilities, plain.score)
+        assert (again.failed_dimensions, again.rule_ids) == (plain.failed_dimensions, plain.rule_ids)
+        assert [one.level for one in again.path.legs] == [one.level for one in plain.path.legs]
+
+
+def tails(probabilities):
+    """P(at least L2), P(at least L3), P(L4)."""
+    return [sum(probabilities[k:]) for k in (1, 2, 3)]
+
+
+@given(st.lists(any_leg, min_size=1, max_size=5), any_leg)
+def test_one_more_demand_never_makes_a_level_likelier(legs, more):
+    fewer, all_of_them = decide(path(*legs), BOOK), decide(path(*legs, more), BOOK)
+    if all_of_them.rule_ids[-1].startswith("exceptions.") != fewer.rule_ids[-1].startswith("exceptions."):
+        return  # the new leg is what an exception waited for
+    assert all(a <= f + 1e-9 for a, f in zip(tails(all_of_them.probabilities), tails(fewer.probabilities), strict=True))
+
+
+@settings(max_examples=300)
+@given(st.lists(any_leg, min_size=1, max_size=4), st.floats(0.3, 1), st.data())
+def test_a_worse_level_never_makes_a_grade_likelier(legs, confidence, data):
+    """For a leg that is found with a confidence of 2/7 and more; what is surer to be wrong than right says less."""
+    place = data.draw(st.integers(0, len(legs) - 1))
+    legs[place] = old = replace(legs[place], confidence=confidence)
+    relation = data.draw(st.sampled_from(RELATIONS_OF[old.demand.dimension]))
+    new = replace(old, relation=relation)
+    before, after = BOOK.rule_for(old)[1].level, BOOK.rule_for(new)[1].level
+    worse, better = (new, old) if after <= before else (old, new)
+    one = decide(path(*legs[:place], worse, *legs[place + 1 :]), BOOK).probabilities
+    other = decide(path(*legs[:place], better, *legs[place + 1 :]), BOOK).probabilities
+    assert all(a <= b + 1e-9 for a, b in zip(tails(one), tails(other), strict=True))
+
+
+@pytest.mark.parametrize("relation, at", [("exact", 3), ("near", 2)])
+def test_the_surer_a_leg_the_likelier_its_level(relation, at):
+    legs = [leg("style", relation, confidence=c / 10) for c in range(11)]
+    likely = [decide(path(one), BOOK).probabilities[at] for one in legs]
+    assert likely == sorted(likely) and likely[0] == 0.0 and likely[-1] == 1.0
 
 
 # -------------------------------------------------------------------------------------------------------------- loader
