@@ -29,6 +29,7 @@ _SECOND_READING = 0.7  # a word that can also mean this ("orange" as a colour)
 _NAMES = frozenset(
     ("given.category", "given.product type", "given.type", "given.model", "given.series")
 )  # what it is called
+_NO_NOUNS = frozenset(("color", "material", "term", "brand"))  # what may stand behind a noun without being named by it
 _FIRST_WORDS = 300  # of a text, for names of several words
 _LONGEST_NAME = 4  # words
 
@@ -164,6 +165,21 @@ class ItemView:
                 for w in tokens(text):
                     found.setdefault(singular(w.text), Evidence(source, text[w.start : w.end], w.start, w.end))
         return found
+
+    def ends_a_name(self, start: int, end: int) -> bool:
+        """True where the title calls the item by its words [start, end), and what follows is no further noun."""
+        words = self._title_words
+        at = next((i for i, (w, _) in enumerate(words) if w.start == start), None)
+        if at is None or not words[at][1]:
+            return False
+        after = next((w for w, _ in words[at:] if w.start >= end), None)
+        if after is None or not after.text.isalpha():
+            return self.item.title[end : end + 1] != "/"
+        gap = self.item.title[end : after.start]
+        if gap.strip(" "):
+            return gap != "/" and gap != "-"
+        mention = next((m for source, m in self._mentions if source == "title" and m.start == after.start), None)
+        return mention is not None and mention.table in _NO_NOUNS
 
     @cached_property
     def runs(self) -> dict[str, Evidence]:

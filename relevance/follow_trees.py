@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from lore_mm.knowledge import Brand, Category, Knowledge
-from lore_mm.text import fold
+from lore_mm.text import fold, singular, tokens
+from lore_mm.types import Evidence
 from relevance.construct import Step
 from relevance.evidence import Found, ItemView
 from relevance.findings import UNSTATED, Finding, best, unstated, wanted
@@ -25,7 +27,7 @@ def category(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
     if demand.role == "modifier" and not demand.latent:
         return goes_with(step, asked, view, knowledge)
     if not here:
-        return unstated(demand)
+        return _called(step, view, asked, knowledge) or _part_of_it(step, view, asked, knowledge) or unstated(demand)
     findings = []
     for found in here:
         for want in asked:
@@ -35,7 +37,9 @@ def category(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
             findings.append(Finding.of(relation, found, _category_reason(demand.value, relation, found, knowledge)))
     findings += _by_brand(step, view, knowledge)
     nearest = best(findings) or unstated(demand)
-    return (_named(step, view, asked) if nearest.relation in _MISFILED else None) or nearest
+    if nearest.relation in _MISFILED:
+        return _named(step, view, asked) or _called(step, view, asked, knowledge) or nearest
+    return (_also(step, view, asked, knowledge) if nearest.relation in _APART else None) or nearest
 
 
 def _by_brand(step: Step, view: ItemView, knowledge: Knowledge) -> list[Finding]:
@@ -57,6 +61,64 @@ def _named(step: Step, view: ItemView, asked: list[str]) -> Finding | None:
             reason = f"asks for {step.demand.value}; its text calls it {found.quote!r}"
             return Finding.of("named", found, reason)
     return None
+
+
+# Kinds so far apart that an item filed as one may be called the other as well ("case 15 inch, backpack black"). Not those
+# that belong together: a title that names a PC and a mouse sells the mouse with the PC.
+_APART = frozenset(("related", "distant", "unrelated"))
+
+
+def _also(step: Step, view: ItemView, asked: list[str], knowledge: Knowledge) -> Finding | None:
+    """The title calls it the demanded kind as well: a noun by itself, that nothing further is the name of."""
+    title = view.item.title
+    for found in view.mentioned("category", title_only=True):
+        place = found.evidence[0]
+        start, end = place.start or 0, place.end or 0
+        if found.negated or not any(found.value == want or knowledge.is_a(found.value, want) for want in asked):
+            continue
+        if view.ends_a_name(start, end):
+            reason = f"asks for {step.demand.value}; its title calls it {title[start:end]!r} as well"
+            return replace(Finding.of("named", found, reason), confidence=_CALLED_SO)
+    return None
+
+
+_CALLED_SO = 0.75  # how far words apart in a title, or a second name in it, are believed
+_OF_HOST = 0.8  # how far an unknown noun behind a thing's name is believed to be a part or accessory of it
+
+
+def _called(step: Step, view: ItemView, asked: list[str], knowledge: Knowledge) -> Finding | None:
+    """The title has all words of one of the kind's names, in their order: the hub of "usb 2.0 4-port hub"."""
+    for want in asked:
+        for name in _names(want, knowledge):
+            places = [view.naming[word] for word in name if word in view.naming]
+            starts = [(p.source, p.start) for p in places]
+            if len(places) == len(name) and starts == sorted(starts, key=lambda s: s[1] or 0):
+                found = tuple(p.quote or "" for p in places)
+                reason = f"asks for {step.demand.value}; it is called {' … '.join(found)}"
+                return Finding("named", reason, found, tuple(places), _CALLED_SO)
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _names(kind: str, knowledge: Knowledge) -> tuple[tuple[str, ...], ...]:
+    """The names of a kind that have several words, each in its words, singular."""
+    entry = knowledge.categories[kind]
+    names = [tuple(singular(t.text) for t in tokens(name)) for name in (entry.name, *entry.terms)]
+    return tuple(name for name in names if len(name) > 1)
+
+
+def _part_of_it(step: Step, view: ItemView, asked: list[str], knowledge: Knowledge) -> Finding | None:
+    """An unknown noun behind the name of the demanded thing, or made for it: "keyboard cover", "stand for printer"."""
+    phrase = view.phrase
+    host = phrase.host
+    if host is None or host not in knowledge.categories or phrase.noun is None:
+        return None
+    if not any(knowledge.is_a(host, want) or knowledge.is_a(want, host) for want in asked):
+        return None
+    start, end = phrase.noun
+    place = Evidence("title", view.item.title[start:end], start, end)
+    reason = f"asks for {step.demand.value}; {view.item.title[start:end]!r} is an accessory or part of it"
+    return Finding("accessory", reason, (view.item.title[start:end],), (place,), _OF_HOST)
 
 
 def goes_with(step: Step, asked: list[str], view: ItemView, knowledge: Knowledge) -> Finding:

@@ -24,7 +24,7 @@ RELATIONS: Mapping[str, str] = MappingProxyType(
         "negation_unstated": "nothing says that the item has what must not be",
         "violated_negation": "the item has what must not be",
         "words_all": "the demand is not in the knowledge tables; all its words stand in the item's text",
-        "words_beside": "the demand is not in the knowledge tables; its words stand in the text, but the item is not called so",
+        "words_beside": "its words are not in the knowledge tables; they stand in the text, but the item is not called so",
         "words_some": "the demand is not in the knowledge tables; some of its words stand in the item's text",
         "words_none": "the demand is not in the knowledge tables; none of its words stands in the item's text",
         "impossible": "the query asks for this and for what excludes it",
