@@ -21,7 +21,7 @@ import typer
 
 from jobs.options import NewRun, StoreAddress
 from jobs.plan import Counts
-from jobs.regrade_changes import Changes, show_changes
+from jobs.regrade_changes import REGRADED, Changes, show_changes
 from jobs.spine import run_job
 from lore_mm.config import default_store
 from lore_mm.console import command_app, for_people, print_json, run, say
@@ -33,8 +33,6 @@ from relevance.rules import Rulebook, load_rulebook
 from stores.features import FeatureStore, open_store
 
 __all__ = ["Outcome", "RegradeJudgments", "main", "regrade_judgments"]
-
-_MADE = "regrade of "  # before the maker of the path
 
 
 class RegradeJudgments:
@@ -110,7 +108,7 @@ class RegradeJudgments:
     def _stamped(self, rows: pa.Table, errors: Mapping[int, str]) -> pa.Table:
         """Status and error, and a provenance that says what the row is: run, input and time are the spine's."""
         n = rows.num_rows
-        makers = [_MADE + maker.removeprefix(_MADE) for maker in _part(rows, "maker")]
+        makers = [REGRADED + maker.removeprefix(REGRADED) for maker in _part(rows, "maker")]
         shas = [sha_with_rulebook(sha, self.rulebook.sha) for sha in _part(rows, "settings_sha")]
         known: dict[str, Any] = {"maker": pa.array(makers, pa.string()), "settings_sha": pa.array(shas, pa.string())}
         parts = [known.get(field.name, pa.nulls(n, field.type)) for field in PROVENANCE]

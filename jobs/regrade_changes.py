@@ -16,8 +16,9 @@ from rich.text import Text
 
 from lore_mm.console import print_table
 
-__all__ = ["Changes", "show_changes"]
+__all__ = ["REGRADED", "Changes", "show_changes"]
 
+REGRADED = "regrade of "  # stands before the maker of the path in a judgment that was graded again
 _EXAMPLES = 3  # kept of each turn from one grade to another
 _RULES_SHOWN = 20
 _NONE = "–"

@@ -20,6 +20,7 @@ from jobs.report_queries import (
     QueryView,
     build_agreement,
     build_queries,
+    modes_of,
     newest_judgments,
     rows_by_id,
     select_rows,
@@ -67,6 +68,7 @@ class ReportData:
     runs: tuple[Run, ...]
     grades: Mapping[str, int]
     mode: str | None
+    modes: Mapping[str, int]  # mode → judgments in the store; shown are those of `mode`
     agreement: Agreement | None
     cards: tuple[Card, ...]
     n_items: int
@@ -102,6 +104,7 @@ def gather(store: FeatureStore, items: int = 200, queries: int = 200) -> ReportD
         runs=tuple(reversed(read_runs(store))),
         grades=grades,
         mode=mode,
+        modes=modes_of(frames.get("judgments")),
         agreement=agreement,
         cards=cards,
         n_items=n_items,

@@ -13,7 +13,9 @@ from typing import Any
 import polars as pl
 
 from jobs.report_cards import SourceMark, clip, in_words, source_mark
+from lore_mm.rows import judgment_from_row
 from lore_mm.tables import KEYS
+from relevance.show import notes
 
 __all__ = [
     "Agreement",
@@ -22,6 +24,7 @@ __all__ = [
     "Step",
     "build_agreement",
     "build_queries",
+    "modes_of",
     "newest_judgments",
     "rows_by_id",
     "select_rows",
@@ -63,6 +66,7 @@ class Candidate:
     probabilities: tuple[float, ...]
     failed_dimensions: tuple[str, ...]
     error: str | None
+    notes: tuple[str, ...]  # what else the judge said, where it was not of one mind
     steps: tuple[Step, ...]
     label: str | None
     label_reason: str | None
@@ -143,6 +147,13 @@ def newest_judgments(frames: Mapping[str, pl.LazyFrame]) -> tuple[str | None, pl
         return None, None
     mode = modes["mode"][-1]
     return mode, frames["judgments"].filter(pl.col("mode").eq_missing(pl.lit(mode)))
+
+
+def modes_of(judgments: pl.LazyFrame | None) -> dict[str, int]:
+    """Mode → how many judgments a store holds of it."""
+    if judgments is None:
+        return {}
+    return dict(judgments.group_by(pl.col("mode").fill_null("–")).len().sort("mode").collect().iter_rows())
 
 
 def build_agreement(judgments: pl.LazyFrame | None, labels: pl.LazyFrame | None) -> Agreement | None:
@@ -240,6 +251,7 @@ def _candidate(row: Mapping[str, Any], label: Mapping[str, Any] | None, title: s
         probabilities=tuple(row["probabilities"] or ()),
         failed_dimensions=tuple(row["failed_dimensions"] or ()),
         error=row["error"],
+        notes=tuple(notes(judgment_from_row(row))),
         steps=tuple(_step(leg) for leg in row["legs"] or ()),
         label=wanted,
         label_reason=label["reason"] if label else None,

@@ -19,6 +19,7 @@ from rich.text import Text
 from jobs.asked import asked_in
 from jobs.options import StoreAddress
 from jobs.plan import Run, read_runs
+from jobs.regrade_changes import REGRADED
 from lore_mm.config import default_store
 from lore_mm.console import command_app, for_people, print_json, print_table, run
 from lore_mm.tables import KEYS, TABLES
@@ -29,6 +30,7 @@ __all__ = [
     "EngineStatus",
     "ErrorClass",
     "IndexStatus",
+    "JudgeStatus",
     "RunStatus",
     "TableStatus",
     "error_classes",
@@ -120,6 +122,20 @@ class EngineStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeStatus:
+    """The newest judgments of a mode, one a pair, and how many of them failed.
+
+    `said_otherwise`: where the model named another grade than its path has by the rules.
+    """
+
+    mode: str
+    judgments: int
+    failed: int
+    regraded: int  # whose grade another rulebook has given since
+    said_otherwise: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All of it."""
 
@@ -130,6 +146,7 @@ class Status:
     errors: list[ErrorClass]
     asked: list[AskedStatus]
     engines: list[EngineStatus]
+    judges: list[JudgeStatus]
 
 
 def status_of(store: FeatureStore, last: int = 10) -> Status:
@@ -149,7 +166,8 @@ def status_of(store: FeatureStore, last: int = 10) -> Status:
         tables.append(TableStatus(name, version, store.count(name, version), n_newest, failed.height))
     runs = list(_runs(store))[-last:]
     read_by = _engines(store, versions["demands"]) if "demands" in versions else []
-    return Status(store.uri, tables, _indexes(store, versions), runs, errors, _asked(store, versions), read_by)
+    judges = _judges(store, versions["judgments"]) if "judgments" in versions else []
+    return Status(store.uri, tables, _indexes(store, versions), runs, errors, _asked(store, versions), read_by, judges)
 
 
 def _engines(store: FeatureStore, version: int) -> list[EngineStatus]:
@@ -168,6 +186,20 @@ def _engines(store: FeatureStore, version: int) -> list[EngineStatus]:
     return [
         EngineStatus(**row) for row in counted.sort("queries", "engine", descending=[True, False]).collect().to_dicts()
     ]
+
+
+def _judges(store: FeatureStore, version: int) -> list[JudgeStatus]:
+    counted = (
+        store.latest("judgments", version)
+        .group_by(mode=pl.col("mode").fill_null(""))
+        .agg(
+            judgments=pl.len(),
+            failed=(pl.col("status") == "failed").sum(),
+            regraded=pl.col("provenance").struct.field("maker").str.starts_with(REGRADED).sum(),
+            said_otherwise=(pl.col("said") != pl.col("grade")).sum(),
+        )
+    )
+    return [JudgeStatus(**row) for row in counted.sort("mode").collect().to_dicts()]
 
 
 def _asked(store: FeatureStore, versions: dict[str, int]) -> list[AskedStatus]:
@@ -274,6 +306,7 @@ def main(
             ("run", status.runs),
             ("asked", status.asked),
             ("engine", status.engines),
+            ("judge", status.judges),
             ("error", status.errors),
         ):
             for part in parts:
@@ -298,6 +331,11 @@ def main(
         "queries understood, by the engine that read them",
         ("engine", "queries", "failed", "a later engine failed", "mean confidence"),
         [(e.engine, e.queries, e.failed, e.settled_for_less, _rounded(e.mean_confidence)) for e in status.engines],
+    )
+    _show(
+        "judgments, by mode",
+        ("mode", "judgments", "failed", "graded again by other rules", "the model said otherwise"),
+        [tuple(asdict(j).values()) for j in status.judges],
     )
     for unfinished in status.runs:
         if unfinished.state == "unfinished":

@@ -1,6 +1,7 @@
 """Many pairs judged into the store: from a file, the labels, a search; what is judged again and what is not."""
 
 import json
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -11,13 +12,16 @@ from jobs.ingest import ingest_items, ingest_labels, ingest_queries
 from jobs.judge_pairs import JudgePairs, judge_pairs, pairs_by_search, pairs_of_labels
 from jobs.plan import Counts, read_runs
 from jobs.spine import run_job
+from jobs.status import status_of
 from lore_mm.catalogue import read_pairs
 from lore_mm.console import command_app, run
 from lore_mm.errors import InputError, StoreError
 from lore_mm.models import open_embedder
 from lore_mm.rows import attributes_table, demands_table, judgment_from_row
 from lore_mm.types import AttributeValue, Demand, Grade, Judgment, MatchPath, Provenance, Query, Understanding
+from relevance.judge import open_judge
 from stores.features import open_store
+from stores.query import Snapshot
 
 
 class BrandJudge:
@@ -228,6 +232,62 @@ def test_labels_and_searches_do_not_stand_in_each_others_way(store, tmp_path):
     assert run_job(store, JudgePairs(store, BrandJudge(), pairs_of_labels(store), {"from": "labels"})) == Counts(1, 1)
     unfinished = [run.plan.job for run in read_runs(store) if run.finished_at is None]
     assert unfinished == ["judge_pairs_of_search"]
+
+
+MODEL = """
+[[rules]]
+words = ["muji", "lamp"]
+times = 1
+error = "the server was busy"
+
+[[rules]]
+words = ["ikea", "lamp"]
+likelihoods = { L4 = 0.7, L3 = 0.1, L2 = 0.1, L1 = 0.1 }
+
+[default]
+likelihoods = { L1 = 0.7, L2 = 0.1, L3 = 0.1, L4 = 0.1 }
+"""
+
+
+def test_judgments_of_a_model_stand_beside_those_of_the_rules(store, tmp_path):
+    """One a pair and mode; a reply that failed is a failed row, and taken again when that is asked for."""
+    (tmp_path / "model.toml").write_text(MODEL, encoding="utf-8")
+    file = write(tmp_path / "p.jsonl", *PAIRS[:2])
+    address = f"direct:scripted:{tmp_path / 'model.toml'}"
+
+    def judged_by(judge, **how):
+        return run_job(store, JudgePairs(store, judge, read_pairs(file), {"from": "file"}), **how)
+
+    assert judge_pairs(store, pairs=file) == Counts(2, 2, 0, 0)
+    with closing(open_judge(address, budget="compact")) as judge:
+        assert judged_by(judge) == Counts(2, 1, 1, 0)
+        assert judgments(store)["q1", "muji"].error == "the server was busy"
+        assert judged_by(judge) == Counts(2, 0, 0, 2, n_still_failed=1)
+        assert judged_by(judge, retry_failed=True) == Counts(2, 1, 0, 1)
+    assert judge_pairs(store, pairs=file, judge=address, options={"budget": "compact"}) == Counts(2, 0, 0, 2)
+    assert judge_pairs(store, pairs=file) == Counts(2, 0, 0, 2)
+    rows = Snapshot(store).sql("SELECT mode, item_id, grade, status FROM judgments ORDER BY mode, item_id").to_pylist()
+    assert [(row["mode"], row["item_id"], row["status"]) for row in rows] == [
+        (mode, item_id, "ok") for mode in ("direct", "rules") for item_id in ("ikea", "muji")
+    ]
+    assert rows[0]["grade"] == "L4"
+    joined = Snapshot(store).sql(
+        "SELECT r.item_id, d.grade AS direct FROM judgments r JOIN judgments d USING (query_id, item_id) "
+        "WHERE r.mode = 'rules' AND d.mode = 'direct' ORDER BY r.item_id"
+    )
+    assert joined["item_id"].to_pylist() == ["ikea", "muji"]
+    assert [(j.mode, j.judgments, j.failed) for j in status_of(store).judges] == [("direct", 2, 0), ("rules", 2, 0)]
+    assert [run.plan.job for run in read_runs(store)].count("judge_pairs_of_file_by_direct") == 2
+    other = judge_pairs(store, pairs=file, judge=address, options={"budget": "full"}, sample=1)
+    assert (other.n_in, other.n_skipped) == (1, 0)  # another prompt, another judge
+
+
+def test_an_option_that_no_judge_has_and_a_judge_that_there_is_none_of(store, tmp_path):
+    file = write(tmp_path / "p.jsonl", PAIRS[0])
+    with pytest.raises(InputError, match="judge rules has no option 'samples'"):
+        judge_pairs(store, pairs=file, options={"samples": 3})
+    with pytest.raises(InputError, match="no judge 'raeson:x', did you mean 'reason'"):
+        judge_pairs(store, pairs=file, judge="raeson:x")
 
 
 def test_the_command(store, tmp_path, capsys):
