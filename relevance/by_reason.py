@@ -115,10 +115,16 @@ class PathDossiers(Dossiers):
         return tuple(step for step in steps if id(step.demand) in told)
 
     def _relations(self, step: Step, rules: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-        """The relations of a leg, each with what the rulebook makes of it here; and the rules that know better then."""
+        """The relations of a leg, each with what the rulebook makes of it here; and the rules that know better then.
+
+        Where there is no room for rules of any dimension there is none for sentences either.
+        """
         found = []
         for relation in offered(kind_of(step.demand)):
             _, rule = self.rulebook.rule_for(Leg(step.demand, step.attribute, relation))
+            if not self.budget.general:
+                found.append({"name": relation, "level": str(rule.level), "says": ""})
+                continue
             plain = {"name": relation, "level": str(rule.level), "says": clean(rule.says, self.budget.sentence)}
             known = ({"name": relation, "level": one["level"], "says": one["says"]} for one in rules)
             others = [one for one, of in zip(known, rules, strict=True) if of["relation"] == relation]
@@ -213,7 +219,8 @@ class ReasonJudge:
         shown = look([pairs[place] for place in places], self.pictures, self.most_pictures)
         for place, seen in zip(places, shown, strict=True):
             try:
-                reason = refused(pairs[place][0]) or (seen if isinstance(seen, str) else None)
+                understanding, features = pairs[place]
+                reason = refused(understanding, None if seen else features) or (seen if isinstance(seen, str) else None)
                 if reason or isinstance(seen, str):
                     done[place] = self._failed(pairs[place], reason or "")
                 else:

@@ -34,11 +34,12 @@ _NUMBERED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "year": ("within", "other_year", "other_model_year", "unstated_model_year", "unstated"),
     }
 )
-# What only the tables say (a model knows words that no table has), what nobody asked for, and what needs a number.
+# What nobody asked for, what needs a number, and (a model knows words that no table has) what only the tables say.
 _NOT_ASKED = frozenset(
-    "words_all words_some words_none words_everyday impossible niche second_rate within one_step deviates "
-    "other_currency other_year other_model_year unstated_model_year".split()
+    "impossible niche second_rate within one_step deviates other_currency other_year other_model_year "
+    "unstated_model_year".split()
 ).union(_EXCLUDED)
+_OF_THE_TABLES = "words_"
 
 
 class LegKind(NamedTuple):
@@ -63,7 +64,8 @@ def offered(kind: LegKind) -> tuple[str, ...]:
         return _EXCLUDED
     if kind.numbered:
         return tuple(relation for relation in _NUMBERED[kind.dimension] if relation in LEGAL[kind.dimension])
-    return tuple(relation for relation in LEGAL[kind.dimension] if relation not in _NOT_ASKED)
+    legal = LEGAL[kind.dimension]
+    return tuple(one for one in legal if one not in _NOT_ASKED and not one.startswith(_OF_THE_TABLES))
 
 
 def keys_of(kinds: Sequence[LegKind]) -> tuple[str, ...]:

@@ -53,6 +53,8 @@ _AGAINST = frozenset(
 _OPEN = frozenset("component bundle style spec function audience special store".split())
 _SILENT = frozenset(("unstated", "unstated_model_year", "negation_unstated"))
 _OF_THE_QUERY = frozenset(("impossible", "words_everyday"))  # what the tables know whatever the item
+# Relations that only shares tell from others: of a material, of the pieces of a set.
+_BY_SHARE = ("pure", "pure_small", "within", "deviates", "on_a_piece")
 # What the tables find that confirms a relation whose words were copied badly; else the very same.
 _SAME: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"exact": ("exact", "words_all"), "synonym": ("synonym", "exact")}
@@ -192,11 +194,13 @@ class _Reader:
         """The leg with what we can work out ourselves: the miss of a number, the share of a colour or material."""
         if kind_of(step.demand).numbered:
             return self._measured(step, tables, leg, values)
-        shares = [a.share for a in values if a.share is not None and a.dimension == step.demand.dimension]
         seen = any(e.source.startswith("image") for e in leg.evidence)
-        if shares and (seen or step.demand.dimension == "material"):
-            return replace(leg, deviation=max(0.0, 1.0 - max(shares)))
-        return leg
+        if not (seen or step.demand.dimension == "material") or not speaks_for(step.demand.dimension, leg.relation):
+            return leg
+        if tables.deviation is not None and tables.relation in (leg.relation, *_BY_SHARE):
+            return replace(leg, relation=tables.relation, deviation=tables.deviation)
+        shares = [a.share for a in values if a.share is not None and a.dimension == step.demand.dimension]
+        return replace(leg, deviation=max(0.0, 1.0 - max(shares))) if shares else leg
 
     def _measured(self, step: Step, tables: Leg, leg: Leg, values: Sequence[AttributeValue]) -> Leg:
         """A numeric leg: the rules' own reading of the quoted words, as if the item said nothing else."""
