@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from jobs import judge_systems
 from jobs.evaluate_judge import evaluation_rows, evaluation_tables, main
 from jobs.judge_answers import answer_rows, save_answers
 from jobs.judge_datasets import evaluate_set
@@ -21,9 +22,10 @@ from jobs.judge_systems import run_judge
 from jobs.report import _read_evaluation
 from lore_mm.console import command_app
 from lore_mm.datasets.relevance import RelevanceSet, open_relevance
-from lore_mm.errors import InputError
+from lore_mm.errors import ConfigError, InputError
 from lore_mm.knowledge import load_knowledge
-from lore_mm.types import Grade
+from lore_mm.types import Grade, Judgment
+from relevance.calibration import LevelCalibration, write_levels
 from relevance.judge import open_judge
 from relevance.rules import DEFAULT_RULES, load_rulebook
 
@@ -246,3 +248,63 @@ def test_every_answer_stands_beside_its_label_disagreements_first(tmp_path, endi
 def test_answers_that_cannot_be_written_are_told(tmp_path):
     with pytest.raises(InputError, match="No such file or directory"):
         save_answers([], tmp_path / "nowhere" / "answers.jsonl")
+
+
+# ----------------------------------------------------------------------------------- judges that were trained, samples
+
+
+class Trained:
+    """A judge that says L4 of everything, five times over, and was trained on some queries."""
+
+    name, mode, sha, versions = "trained", "trained", "0" * 64, {"model": "1" * 64}
+
+    def __init__(self, *queries):
+        self.queries = queries
+
+    def judge(self, pairs):
+        return [
+            Judgment(u.query.query_id, f.item.item_id, Grade.L4, score=1.0, samples=(Grade.L4,) * 4 + (Grade.L1,))
+            for u, f in pairs
+        ]
+
+    def was_trained_on(self, query):
+        return query in self.queries
+
+    def close(self):
+        pass
+
+
+def test_a_judge_trained_on_queries_of_the_set_is_also_measured_on_the_others(data, monkeypatch):
+    monkeypatch.setattr(judge_systems, "open_judge", lambda address, *_, **__: Trained("laptop", "red sofa"))
+    found = evaluate_set(data, ["student"], embedders=[], resamples=10).result
+    told = found["systems"]["student"]["trained_on"]
+    assert told["queries"] == 2 and told["others"]["queries"] == 2 and told["others"]["n"] == 3
+    assert told["others"]["metrics"]["acc_4"]["value"] == pytest.approx(2 / 3, abs=1e-6)
+    assert (
+        "student: 2 of 4 queries were in its training data; `trained_on` has the figures on the others"
+        in (found["notes"])
+    )
+    # four of five answers are L4: right with 4/5 on the four pairs that are, with 1/5 on the two that are L1
+    assert found["metrics"]["pass_1"]["value"] == pytest.approx((4 * 4 / 5 + 2 * 1 / 5 + 2 * 0) / 8)
+    assert "pass_8" not in found["metrics"] and "ece_2" not in found["metrics"]
+
+
+def test_a_judge_trained_on_all_of_them_has_no_others(data, monkeypatch):
+    texts = {pair.query.text for pair in data.pairs}
+    monkeypatch.setattr(judge_systems, "open_judge", lambda address, *_, **__: Trained(*texts))
+    found = evaluate_set(data, ["student"], embedders=[], resamples=10).result
+    assert found["systems"]["student"]["trained_on"] == {"queries": 4, "others": None}
+
+
+def test_a_calibration_goes_over_the_judge_that_it_is_for(data, tmp_path):
+    judge = open_judge("rules", load_knowledge())
+    flat = LevelCalibration(kind="fitted", judge="rules", judge_sha=judge.sha, scale=0.0, bias=(0.0, 0.0, 0.0, 0.0))
+    write_levels(flat, tmp_path / "flat.json")
+    found = evaluate_set(data, embedders=[], resamples=10, calibrations=[str(tmp_path / "flat.json")]).result
+    assert found["card"]["judges"]["rules"]["calibration"] == flat.sha
+    # every level equally likely: a quarter is right of L4 … as sure, and the half that is relevant as sure as told
+    assert found["metrics"]["ece_4"]["value"] == pytest.approx(abs(0.25 - 2 / 8))
+    other = LevelCalibration(kind="fitted", judge="x", judge_sha="0" * 64, scale=1.0, bias=(0.0, 0.0, 0.0, 0.0))
+    write_levels(other, tmp_path / "other.json")
+    with pytest.raises(ConfigError, match="the calibration was fitted for judge x"):
+        evaluate_set(data, embedders=[], resamples=10, calibrations=[str(tmp_path / "other.json")])
