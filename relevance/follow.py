@@ -18,7 +18,7 @@ from relevance import follow_names, follow_numbers, follow_shades, follow_specia
 from relevance.construct import Step, construct
 from relevance.evidence import Found, ItemView
 from relevance.findings import Finding, wanted
-from relevance.follow_likeness import derivative, imitation
+from relevance.follow_likeness import comes_with, derivative, imitation
 from relevance.priority import disagreement
 
 __all__ = ["Follower", "follow"]
@@ -120,7 +120,8 @@ class Follower:
     def _only_named(self, step: Step, finding: Finding, view: ItemView, steps: Sequence[Step]) -> Finding | None:
         """The finding for an item that bears the demanded name without being the thing; None for the others."""
         if step.demand.dimension == "category" and step.demand.role == "head":
-            return derivative(step, finding, view, steps, self.knowledge)
+            borne = derivative(step, finding, view, steps, self.knowledge)
+            return borne or comes_with(step, finding, view, self.knowledge)
         if step.demand.dimension == "brand" and finding.relation in ("exact", "brand_child", "compatible"):
             return imitation(step, finding, view)
         return None

@@ -16,7 +16,7 @@ from relevance.construct import Step
 from relevance.evidence import Found, ItemView
 from relevance.findings import Finding, wanted
 
-__all__ = ["derivative", "imitation"]
+__all__ = ["comes_with", "derivative", "imitation"]
 
 # Nearer kinds than these are what was asked for, whatever else they are named after.
 _FAR = frozenset(("co_hyponym", "related", "distant", "unrelated", "ingredient", "whole", "main_of_accessory"))
@@ -60,9 +60,10 @@ def _borne(
 ) -> Found | None:
     """What shows that the item is such a bearer of the name: its kind, or the word beside the name."""
     names = [f for f in view.mentioned("category", title_only=True) if not f.negated]
-    if not any(knowledge.is_a(f.value, want) for f in names):
+    name = knowledge.categories[want].name
+    if not any(knowledge.is_a(f.value, want) or name in f.quote.casefold().split() for f in names):
         return None
-    if finding.relation in _FAR:
+    if finding.relation in _FAR or finding.relation == "named":
         kinds = (f for f in (*view.categories, *names) if not knowledge.is_a(f.value, want))
         of_kind = (f for f in kinds if any(knowledge.is_a(f.value, kind) for kind in entry.kinds))
         if (found := next(of_kind, None)) is not None:
@@ -79,6 +80,23 @@ def _asked(term: str, steps: Sequence[Step]) -> bool:
     return any(singular(t.text) == singular(term) for step in steps for t in tokens(step.demand.value))
 
 
+_WITH = re.compile(r"\b(?:with|including|incl\.?|includes|plus|and)\W+(?:\w+\W+){0,2}$|[+&]\s?$", re.IGNORECASE)
+
+
+def comes_with(step: Step, finding: Finding, view: ItemView, knowledge: Knowledge) -> Finding | None:
+    """Another thing that comes with the demanded one, as its title says ("Dress with belt"); None elsewhere."""
+    if finding.relation not in _WITHOUT:
+        return None
+    for found in view.mentioned("category", title_only=True):
+        start = found.evidence[0].start or 0
+        if found.negated or not any(knowledge.is_a(found.value, want) for want in wanted(step.demand)):
+            continue
+        if _WITH.search(view.item.title[:start]):
+            return Finding.of("whole", found, f"asks for {step.demand.value}; it is another thing that comes with one")
+    return None
+
+
+_WITHOUT = frozenset(("main_of_accessory", "distant", "unrelated"))
 _BEFORE = re.compile(
     r"\b(?:inspired by|similar to|style of|imitation(?: of)?|replica(?: of)?|dupe (?:of|for)|fake|alternative to)\W*$",
     re.IGNORECASE,

@@ -206,6 +206,9 @@ _WORDS: Mapping[str, tuple[Operator, float]] = MappingProxyType(
 )
 
 
+_COLLECTIONS = frozenset(("collection", "assortment", "assorted"))  # of single things, each of which is one
+
+
 def bundle(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
     """The number of pieces against the demanded one; None where the demand's words are not about pieces."""
     demand = step.demand
@@ -213,6 +216,8 @@ def bundle(step: Step, view: ItemView, knowledge: Knowledge) -> Finding | None:
         if demand.canonical is None or demand.canonical not in _WORDS:
             return None
         op, number = _WORDS[demand.canonical]
+        if demand.value.casefold() in _COLLECTIONS and not pieces_of(view):
+            return Finding("member", f"asks for a {demand.value}; it is one for it", confidence=UNSTATED)
         demand = replace(demand, op=op, number=number)
     assert demand.number is not None
     here = pieces_of(view)

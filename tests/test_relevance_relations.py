@@ -102,6 +102,7 @@ _REFUSED = (
 
 # What the follower never says, and why it may be said all the same.
 NEVER = {
+    ("model", "words_everyday"): "a name is never everyday words; a model may find that this one is",
     ("model", "synonym"): "a series is found by its name; a model that reads a path may know its other names",
     **{
         (dimension, "other"): "values of these may stand beside one another, so that another one says nothing; a model "
