@@ -17,7 +17,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+JUDGING = (ROOT / "docs" / "judging.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCKS = BLOCK.findall(README)
 SAMPLES = re.findall(r"^```\n\$ (lore .*?)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 pytestmark = pytest.mark.weights
@@ -65,14 +67,18 @@ def on_a_terminal(command, folder):
     return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text.decode()).replace("\r\n", "\n")
 
 
+def run_blocks(blocks, folder):
+    for language, block in blocks:
+        if language == "bash":
+            run(block, folder)
+        else:
+            (folder / "block.py").write_text(block, encoding="utf-8")
+            run("python block.py", folder)
+
+
 def test_the_quickstart_and_every_other_block_run_top_to_bottom(place):
     assert [language for language, _ in BLOCKS].count("bash") >= 5
-    for language, block in BLOCKS:
-        if language == "bash":
-            run(block, place)
-        else:
-            (place / "block.py").write_text(block, encoding="utf-8")
-            run("python block.py", place)
+    run_blocks(BLOCKS, place)
     assert (place / "report.html").stat().st_size > 100_000
     assert (place / "my-report.html").stat().st_size > 100_000
 
@@ -97,3 +103,9 @@ def test_the_figures_are_those_of_the_evaluation(place):
         printed = [float(cell.split()[0]) for cell in cells.split(" | ")]
         values = [systems[name]["metrics"][metric]["value"] for metric in METRIC_NAMES]
         assert printed == pytest.approx(values, abs=0.03), name
+
+
+def test_what_the_page_about_judging_types_works(place):
+    if not (place / ".lore").exists():
+        run("make demo", place)
+    run_blocks(BLOCK.findall(JUDGING), place)

@@ -367,6 +367,98 @@ def test_usage_errors_are_one_line_and_exit_2(arguments, error):
     assert talk.startswith("error: ") and error in talk and talk.count("\n") == 1 and "Traceback" not in talk
 
 
+def strict_colours(folder):
+    from relevance.rules import DEFAULT_RULES
+
+    file, text = folder / "strict.toml", DEFAULT_RULES.read_text(encoding="utf-8")
+    start = text.index("[rules.category.unrelated]")
+    end = text.index("[rules", start + 1)
+    file.write_text(text[:start] + text[start:end].replace('"L1"', '"L2"') + text[end:], encoding="utf-8")
+    return file
+
+
+def test_every_line_carries_the_versions_and_what_if_stands_beside_the_grade(store, tmp_path):
+    from lore_mm import __version__
+
+    strict = strict_colours(tmp_path)
+    code, lines, _ = lore_judge("-q", "laptop", "-i", "laptop", "-i", "couch", "--what-if", strict, "--store", store)
+    assert code == 0
+    assert [line["grade"] for line in lines] == ["L4", "L1"]
+    assert [(line["what_if"]["from"], line["what_if"]["grade"]) for line in lines] == [("L4", "L4"), ("L1", "L2")]
+    assert lines[0]["what_if"]["legs"] == []
+    [change] = lines[1]["what_if"]["legs"]
+    assert (change["dimension"], change["relation"], change["from"]["rule_id"]) == (
+        "category", "unrelated", "category.unrelated",
+    )  # fmt: skip
+    assert (change["from"]["level"], change["to"]["level"]) == ("L1", "L2")
+    for line in lines:
+        versions = line["versions"]
+        assert (versions["lore_mm"], versions["judge"]) == (__version__, "rules")
+        assert versions["rulebook"] == load_rulebook().sha[:12]
+        assert lines[0]["what_if"]["rulebook"] == load_rulebook(strict).sha[:12]
+
+
+def test_a_model_judges_and_a_reply_that_failed_is_exit_1(store, tmp_path):
+    script = tmp_path / "model.toml"
+    script.write_text(
+        '[[rules]]\nwords = ["couch"]\nerror = "the server was busy"\n'
+        "[default]\nlikelihoods = { L2 = 0.7, L1 = 0.1, L3 = 0.1, L4 = 0.1 }\n",
+        encoding="utf-8",
+    )
+    address = f"direct:scripted:{script}"
+    asked = ("-q", "laptop", "-i", "laptop", "-i", "couch", "--store", store, "--judge", address)
+    code, lines, talk = lore_judge(*asked, "--model-option", "budget=compact")
+    assert code == 1 and talk.startswith("1 of the pairs could not be judged")
+    assert [(line["mode"], line["grade"], line["error"]) for line in lines] == [
+        ("direct", "L2", None), ("direct", None, "the server was busy"),
+    ]  # fmt: skip
+    assert (lines[0]["path_grade"], lines[0]["notes"]) == ("L4", ["the rules alone make L4 of this path"])
+    assert lines[1]["versions"]["judge"] == address and "model" in lines[1]["versions"]
+
+
+@pytest.mark.parametrize(
+    "arguments, error",
+    [
+        (["--judge", "ruels"], "no judge 'ruels', did you mean 'rules'?; legal: rules, rules:RULEBOOK.toml, student"),
+        (["--judge", "direct"], "judge direct needs a model: direct:CHAT, such as direct:hf:lore-vlm-tiny"),
+        (["--judge", "rules:a.toml", "--rules", "b.toml"], "two rulebooks: a.toml in the judge's address and b.toml"),
+        (["--judge", "rules", "--model-option", "samples=3"], "judge rules has no option 'samples'"),
+        (["--judge", "rules", "--model-option", "samples"], "--model-option 'samples': needs key=value"),
+        (["--what-if", "no-such.toml"], "rulebook no-such.toml does not exist"),
+    ],
+)
+def test_a_judge_that_there_is_none_of_is_a_usage_error(arguments, error):
+    code, lines, talk = lore_judge("--query", "a", "--item", "b", *arguments)
+    assert (code, lines) == (2, [])
+    assert talk.startswith(f"error: {error}") and talk.count("\n") == 1
+
+
+def test_a_judge_that_looks_is_shown_the_pictures_of_the_store(tmp_path):
+    from PIL import Image
+
+    from jobs.ingest import ingest_items
+
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "sofa.png")
+    images = {"seen": ["sofa.png"], "lost": ["../secret.png"], "none": []}
+    rows = [{"item_id": item_id, "title": "Sofa", "images": some} for item_id, some in images.items()]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    ingest_items(open_store(tmp_path / "store", create=True), tmp_path / "items.jsonl")
+    script = tmp_path / "model.toml"
+    script.write_text(
+        "[[rules]]\npictures = 1\nlikelihoods = { L4 = 0.7, L1 = 0.1, L2 = 0.1, L3 = 0.1 }\n"
+        "[default]\nlikelihoods = { L1 = 0.7, L2 = 0.1, L3 = 0.1, L4 = 0.1 }\n",
+        encoding="utf-8",
+    )
+    items = [word for item_id in images for word in ("-i", item_id)]
+    asked = ("-q", "sofa", *items, "--store", tmp_path / "store", "--model-option", "budget=compact")
+    code, lines, _ = lore_judge(*asked, "--judge", f"direct-vision:scripted:{script}")
+    assert code == 1
+    assert [(line["item_id"], line["grade"]) for line in lines] == [("seen", "L4"), ("lost", None), ("none", "L1")]
+    assert "picture" in lines[1]["error"]
+    code, lines, _ = lore_judge(*asked, "--judge", f"direct:scripted:{script}")
+    assert (code, [line["grade"] for line in lines]) == (0, ["L1"] * 3)
+
+
 def test_a_missing_store_is_one_line(tmp_path):
     code, lines, talk = lore_judge("-q", "a chair", "-i", "b", "--store", tmp_path / "none")
     assert code == 1 and lines == []
@@ -376,5 +468,5 @@ def test_a_missing_store_is_one_line(tmp_path):
 def test_help_teaches_with_examples():
     done = subprocess.run([sys.executable, "-m", "relevance.judge", "--help"], capture_output=True, text=True)
     assert done.returncode == 0
-    for example in ("--query", "--top 10", "--pairs pairs.csv", "leather-sofa"):
+    for example in ("--query", "--top 10", "--pairs pairs.csv", "leather-sofa", "--what-if", "Exit codes: 0 all"):
         assert example in done.stdout
