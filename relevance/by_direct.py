@@ -31,8 +31,8 @@ from lore_mm.types import Demand, Item, ItemFeatures, Judgment, MatchPath, Prove
 from relevance.by_rules import RulesJudge
 from relevance.dossier import BUDGETS, Budget, Dossiers
 from relevance.levels import LEVELS, Probabilities, as_probabilities, broken, grade_of, score_of
-from relevance.pair_prompt import PROMPTS, PairPrompt, by_query, look
-from relevance.protocol import Pair, Pictures, failed_judgment, refused
+from relevance.pair_prompt import PROMPTS, PairPrompt, Told, by_query, look
+from relevance.protocol import NOTHING_KNOWN, Pair, Pictures, failed_judgment
 from relevance.rules import Rulebook
 
 __all__ = ["DirectJudge", "open_direct"]
@@ -85,7 +85,7 @@ class DirectJudge:
             ModelError: the engine is dead and did not come back.
         """
         found = [self._as_ours(one) for one in self.rules.judge(pairs)]
-        ready = [place for place in by_query(pairs) if refused(pairs[place][0]) is None]
+        ready = [place for place in by_query(pairs) if self._can_be_asked(pairs[place], found[place])]
         for places, shown in self._parts(pairs, ready):
             for place, pictures in zip(places, shown, strict=True):
                 if isinstance(pictures, str):
@@ -99,6 +99,11 @@ class DirectJudge:
             for (place, _), reply in zip(asked, replies, strict=True):
                 found[place] = self._judged(found[place], reply)
         return found
+
+    def _can_be_asked(self, pair: Pair, walked: Judgment) -> bool:
+        """A pair that the rules can walk; and an item without words, of which pictures may say what it is."""
+        shown = self.pictures is not None and bool(pair[1].item.images)
+        return walked.grade is not None or (walked.error == NOTHING_KNOWN and shown)
 
     def content_free(self) -> Probabilities:
         """The mean probabilities of pairs that say nothing (with a grey picture, where pictures are shown).
@@ -145,14 +150,30 @@ class DirectJudge:
     ) -> list[ChatReply]:
         if not pairs:
             return []
-        told = self.prompt.tell(pairs, paths if self.hint else [None] * len(pairs), shown)
-        requests = [ChatRequest(one.parts, system=one.system, choices=LEVELS, among_choices=True) for one in told]
+        told = self._told(pairs, paths if self.hint else [None] * len(pairs), shown)
+        requests = [
+            ChatRequest(one.parts, system=one.system, choices=LEVELS, among_choices=True)
+            for one in told
+            if not isinstance(one, str)
+        ]
         replies = self.chat.generate(requests)
         if len(replies) != len(requests):
             fault = f"{self.chat.name} gave {len(replies)} replies for {len(requests)} requests"
-            return [ChatReply(finish="error", error=fault)] * len(requests)
+            return [ChatReply(finish="error", error=fault)] * len(pairs)
         self.usage = sum((reply.usage for reply in replies), self.usage)
-        return replies
+        answers = iter(replies)
+        return [ChatReply(finish="error", error=one) if isinstance(one, str) else next(answers) for one in told]
+
+    def _told(
+        self, pairs: Sequence[Pair], paths: Sequence[MatchPath | None], shown: Sequence[tuple[Image, ...]]
+    ) -> list[Told | str]:
+        """Each pair as a request has it, or why it cannot be told: one pair must not end a batch."""
+        try:
+            return list(self.prompt.tell(pairs, paths, shown))
+        except Exception as error:
+            if len(pairs) == 1:
+                return [f"{type(error).__name__}: {error}"]
+        return [self._told([pair], [path], [seen])[0] for pair, path, seen in zip(pairs, paths, shown, strict=True)]
 
     def _as_ours(self, judgment: Judgment) -> Judgment:
         """The rules' judgment as where ours begins: of our mode and provenance, its path kept."""
