@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from extractors.queries import understand
 from lore_mm.errors import InputError, ModelError
 from lore_mm.knowledge import load_knowledge
-from lore_mm.models.cross_encoder import FOLDER
+from lore_mm.models.cross_encoder import FOLDER, query_mark
 from lore_mm.types import AttributeValue, Grade, Item, ItemFeatures, Query, Understanding
 from relevance.by_rules import RulesJudge
 from relevance.by_student import StudentJudge, open_student
 from relevance.judge import open_judge
 from relevance.pair_text import item_text, query_text
 from relevance.path_features import FEATURES, FEATURES_SHA, features_of_pairs
-from relevance.protocol import NOTHING_TO_JUDGE, PairJudge
+from relevance.protocol import NOTHING_TO_JUDGE, PairJudge, TrainedJudge
 from relevance.rules import DEFAULT_RULES
 
 needs_train = pytest.mark.skipif(
@@ -51,7 +51,9 @@ def folder(tmp_path_factory) -> Path:
         pytest.skip("needs tagger and train")
     from tests.tiny_student import tiny_student
 
-    return tiny_student(tmp_path_factory.mktemp("student"), FEATURES, FEATURES_SHA)[0]
+    return tiny_student(
+        tmp_path_factory.mktemp("student"), FEATURES, FEATURES_SHA, training_queries=(query_mark("red shoes"),)
+    )[0]
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,8 @@ def pairs(knowledge):
 @needs_train
 def test_it_is_a_judge_and_is_opened_by_its_address(judge, folder, knowledge):
     assert isinstance(judge, PairJudge) and (judge.name, judge.mode) == ("student:tiny", "student")
+    assert isinstance(judge, TrainedJudge)
+    assert judge.was_trained_on("Red Shoes") and not judge.was_trained_on("blue shoes")
     opened = open_judge(f"student:{folder}", knowledge)
     assert opened.name == f"student:{folder}" and opened.sha == judge.sha
     assert set(judge.versions) == {"knowledge", "schemas", "rulebook", "model", "features"}
