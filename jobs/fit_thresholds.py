@@ -1,4 +1,4 @@
-"""`lore calibrate`: how far each extractor is to be believed, and from when a field need not be asked for, from labels.
+"""`lore calibrate attributes`: how far each extractor is to be believed, and from when a field need not be asked for, from labels.
 
 Extractors run over the training split of a labelled data set, under the schemas that `lore extract` asks by; their
 answers are fitted (`extractors.calibrate_fit`). What came of it is measured on the test split: how many fields are
@@ -256,7 +256,7 @@ def main(
     Fitted on the training split of labelled items, measured on the test split: name --vlm to see what the cascade
     saves against asking the model for everything, and at what accuracy. `lore extract` uses the file.
 
-    Example: lore calibrate --dataset luma:data/luma --precision 0.95 --vlm hf:lore-vlm-tiny
+    Example: lore calibrate attributes --dataset luma:data/luma --precision 0.95 --vlm hf:lore-vlm-tiny
     """
     known, shapes = load_knowledge((knowledge,) if knowledge else ()), load_schemas((schemas,) if schemas else ())
     whole = _parted(open_dataset(dataset, known))

@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "online": ("jobs.build_online:main", "Put a snapshot where items and queries are found in microseconds."),
     "serve-model": ("lore_mm.models.vllm_serve:app", "Serve a model by the OpenAI-compatible API, with vLLM."),
     "evaluate": ("jobs.evaluate:app", "Measure a judge or extractors against labels, beside baselines."),
-    "calibrate": ("jobs.fit_thresholds:main", "Fit which fields a model need not be asked for, on labelled items."),
+    "calibrate": ("jobs.calibrate:app", "Fit on labels how far extractors, or a judge, are to be believed."),
     "check": ("jobs.check_labels:main", "Find impossible labels."),
     "schema": ("lore_mm.schema_show:main", "Show what is asked of a kind of thing."),
     "taxonomy": ("lore_mm.taxonomy:main", "Turn Shopify's product taxonomy into schemas and categories."),
