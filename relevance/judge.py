@@ -248,9 +248,9 @@ def _open_pictures(address: str | None) -> Pictures:
         if not readers:
             from jobs.judge_pictures import StorePictures
             from lore_mm.config import default_store
-            from stores.features import open_store
+            from stores.features import FeatureStore
 
-            readers.append(StorePictures(open_store(address or default_store(), create=True)))
+            readers.append(StorePictures(FeatureStore(address or default_store())))
         return readers[0](item)
 
     return read
