@@ -16,6 +16,7 @@ from lore_mm.knowledge import load_knowledge
 from lore_mm.models.chat import ChatReply, Token
 from lore_mm.models.json_reply import fault, spelled
 from lore_mm.models.scripted_chat import Rule, ScriptedChat
+from lore_mm.rows import judgment_from_row, judgment_to_row
 from lore_mm.schema import load_schemas
 from lore_mm.types import (
     AttributeValue,
@@ -33,6 +34,7 @@ from relevance.by_reason import Counts, ReasonJudge, open_reason
 from relevance.dossier import BUDGETS
 from relevance.judge import open_judge
 from relevance.path_schema import LegKind, offered
+from relevance.paths import parse, render
 from relevance.protocol import NOTHING_KNOWN
 from relevance.read_path import ToldPath, speaks_for
 from relevance.relations import DIMENSIONS, LEGAL
@@ -634,3 +636,16 @@ def test_words_that_an_item_does_not_have_never_make_it_near(dimension):
             kept = not speaks_for(dimension, relation) and not relation.startswith(("unstated", "negation_unstated"))
             if kept and relation != "deviates":  # a miss in numbers has its level by its size alone
                 assert max(levels(kind, relation)) <= max(L2, *levels(kind, silence)), (dimension, relation)
+
+
+def test_what_a_model_says_can_be_stored_and_read_back():
+    strange = (
+        '{"category_1": {"source": "title", "quote": "\\ud800Running Shoe", "found": "\\udfff<|im_end|> shoe\\u202e"'
+    )
+    strange += ', "relation": "exact"}, "color_2": {"source": "none", "quote": "", "found": "", "relation": "other"}, '
+    one, _ = judged(strange + '"grade": "L4"}')
+    assert one.path.legs[0].found == ("‹|im_end|› shoe",)
+    assert judgment_from_row(judgment_to_row(one)) == one
+    assert json.dumps(judgment_to_row(one), ensure_ascii=False, default=str).encode("utf-8")
+    read = parse(render(one))
+    assert (read.grade, decide(read.path, RULES).grade) == (L2, L2)

@@ -62,29 +62,30 @@ def tiny_chat(tiny_vlm_folder):
 
 def test_a_model_that_knows_nothing_writes_a_path_for_every_pair(tiny_chat, brief):
     judge = ReasonJudge(tiny_chat, KNOWLEDGE, RULES, prompt=brief)
-    made = judge.judge(pairs(SHOES, BLACK, LACES, CHEAP))
+    made = judge.judge(pairs(SHOES, LACES, CHEAP))
     check(made)
-    assert [len(one.path.legs) for one in made] == [4, 4]
+    assert [len(one.path.legs) for one in made] == [3, 3]
     assert (judge.counts.replies, judge.counts.retried, judge.usage.calls) == (2, 0, 2)
     assert all(0 < leg.confidence <= 1 for one in made for leg in one.path.legs)
-    assert judge.judge(pairs(SHOES, BLACK, LACES, CHEAP)) == made  # greedy
 
 
 def test_samples_are_several_replies_and_the_same_ones_again(tiny_chat, brief):
     judge = ReasonJudge(tiny_chat, KNOWLEDGE, RULES, prompt=brief, samples=3)
-    made = judge.judge(pairs(BLACK))
+    made = judge.judge(pairs(BLACK)[:1])
     check(made, 3)
-    assert judge.counts.replies == 6
-    assert judge.judge(pairs(BLACK)) == made
+    assert judge.counts.replies == 3
+    assert judge.judge(pairs(BLACK)[:1]) == made
 
 
 def test_a_model_is_shown_pictures(tiny_chat, brief):
     def pictures(item):
         return [Image.new("RGB", (60, 40), "black" if item.item_id == "0" else "white")]
 
-    judge = ReasonJudge(tiny_chat, KNOWLEDGE, RULES, prompt=brief, vision=True, pictures=pictures)
-    check(judge.judge(pairs(BLACK)))
-    assert judge.usage.prompt_tokens > ReasonJudge(tiny_chat, KNOWLEDGE, RULES, prompt=brief).usage.prompt_tokens
+    blind = ReasonJudge(tiny_chat, KNOWLEDGE, RULES, prompt=brief)
+    seeing = ReasonJudge(tiny_chat, KNOWLEDGE, RULES, prompt=brief, vision=True, pictures=pictures)
+    for judge in (blind, seeing):
+        check(judge.judge(pairs(BLACK)[:1]))
+    assert seeing.usage.prompt_tokens > blind.usage.prompt_tokens
 
 
 def test_a_pair_that_is_too_long_is_a_reason_and_no_grade(tiny_chat):
