@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge": ("relevance.judge:main", "Judge how relevant items are to queries, and say why."),
     "judge-pairs": ("jobs.judge_pairs:main", "Judge many pairs into a store, by any judge."),
     "regrade": ("jobs.regrade:main", "Grade stored judgments by a changed rulebook, without a model."),
+    "rules": ("relevance.rules_show:main", "Show the rules by which paths are graded."),
     "query": ("stores.query:main", "Fetch features by id, SQL, text or picture."),
     "online": ("jobs.build_online:main", "Put a snapshot where items and queries are found in microseconds."),
     "serve-model": ("lore_mm.models.vllm_serve:app", "Serve a model by the OpenAI-compatible API, with vLLM."),
