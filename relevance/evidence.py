@@ -30,6 +30,8 @@ _NAMES = frozenset(
     ("given.category", "given.product type", "given.type", "given.model", "given.series")
 )  # what it is called
 _NO_NOUNS = frozenset(("color", "material", "term", "brand"))  # what may stand behind a noun without being named by it
+_DESCRIBED = 0.65  # how far the first words of a description are believed about what the thing is
+_FIRST_CHARACTERS = 120  # of a description, that may say so
 _FIRST_WORDS = 300  # of a text, for names of several words
 _LONGEST_NAME = 4  # words
 
@@ -127,20 +129,22 @@ class ItemView:
 
     @cached_property
     def categories(self) -> tuple[Found, ...]:
-        """What kind of thing it is: as extracted, else as the title calls it, itself or by its series."""
+        """What kind of thing it is: as extracted, else as the title calls it, itself or by its series, or the text."""
         if stated := self.stated("category"):
             return stated
-        phrase = self.phrase
-        span = (phrase.head.start, phrase.head.end) if phrase.head else phrase.noun
-        kind = phrase.category
-        if kind is None and phrase.noun is None:
-            series = next((m for m in phrase.mentions if m.table == "series" and m not in phrase.hosts), None)
-            kind = self._knowledge.series[series.canonical].category if series else None
-            span = (series.start, series.end) if series else None
-        if kind is None or span is None:
-            return ()
-        place = Evidence("title", self.item.title[slice(*span)], *span)
-        return (Found(kind, "category", evidence=(place,), confidence=_TITLE),)
+        title, text = self.item.title, self.item.description[:_FIRST_CHARACTERS]
+        read = _kind_named("title", title, self.phrase, self._knowledge)
+        if read is None and text:
+            mentions = [m for source, m in self._mentions if source == "text" and m.end <= len(text)]
+            numbers = [q for source, q in self.quantities if source == "text" and q.end <= len(text)]
+            described = read_title(text, mentions, numbers, self._knowledge)[0]
+            read = _kind_named("text", text, described, self._knowledge)
+        return () if read is None else (read,)
+
+    def is_for(self, found: Found) -> bool:
+        """True for what the title names behind "for", "compatible with" and the like."""
+        place = found.evidence[0] if found.evidence else None
+        return place is not None and place.source == "title" and any(m.start == place.start for m in self.phrase.hosts)
 
     @cached_property
     def _title_words(self) -> list[tuple[Token, bool]]:
@@ -237,6 +241,20 @@ class ItemView:
             *given,
             ("text", item.description),
         ]
+
+
+def _kind_named(source: str, text: str, phrase: Phrase, knowledge: Knowledge) -> Found | None:
+    """The kind that a text calls the thing by, itself or by its series."""
+    span = (phrase.head.start, phrase.head.end) if phrase.head else phrase.noun
+    kind = phrase.category
+    if kind is None and phrase.noun is None:
+        series = next((m for m in phrase.mentions if m.table == "series" and m not in phrase.hosts), None)
+        if series is not None:
+            kind, span = knowledge.series[series.canonical].category, (series.start, series.end)
+    if kind is None or span is None:
+        return None
+    place = Evidence(source, text[slice(*span)], *span)
+    return Found(kind, "category", evidence=(place,), confidence=_TITLE if source == "title" else _DESCRIBED)
 
 
 _CALLED = frozenset(("", ",", "or", "and", "plus"))  # what may begin a part of a title that names the item

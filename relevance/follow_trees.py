@@ -63,8 +63,8 @@ def _named(step: Step, view: ItemView, asked: list[str]) -> Finding | None:
     return None
 
 
-# Kinds so far apart that an item filed as one may be called the other as well ("case 15 inch, backpack black"). Not those
-# that belong together: a title that names a PC and a mouse sells the mouse with the PC.
+# Kinds so far apart that an item filed as one may be called the other as well ("case 15 inch, backpack black"). Not
+# those that belong together: a title that names a PC and a mouse sells the mouse with the PC.
 _APART = frozenset(("related", "distant", "unrelated"))
 
 
@@ -111,11 +111,11 @@ def _part_of_it(step: Step, view: ItemView, asked: list[str], knowledge: Knowled
     """An unknown noun behind the name of the demanded thing, or made for it: "keyboard cover", "stand for printer"."""
     phrase = view.phrase
     host = phrase.host
-    if host is None or host not in knowledge.categories or phrase.noun is None:
+    if host is None or host not in knowledge.categories or not (phrase.noun or phrase.hosts):
         return None
     if not any(knowledge.is_a(host, want) or knowledge.is_a(want, host) for want in asked):
         return None
-    start, end = phrase.noun
+    start, end = phrase.noun or (phrase.hosts[0].start, phrase.hosts[0].end)
     place = Evidence("title", view.item.title[start:end], start, end)
     reason = f"asks for {step.demand.value}; {view.item.title[start:end]!r} is an accessory or part of it"
     return Finding("accessory", reason, (view.item.title[start:end],), (place,), _OF_HOST)
@@ -254,7 +254,7 @@ def brand(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
         if named and mains:
             reason = f"asks for {want}; an accessory that names it is made for it"
             findings.append(Finding.of("compatible", named[0], reason))
-        elif named and named[0].value in knowledge.series:
+        elif named and _is_of(named[0].value, kinds, knowledge):
             findings.append(Finding.of("exact", named[0], f"asks for {want}; {named[0].value} is by {want}"))
     if not here and not findings:
         return _unbranded(step, kinds, knowledge)
@@ -264,6 +264,13 @@ def brand(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
 def _maker(series: str, knowledge: Knowledge) -> str | None:
     entry = knowledge.series.get(series)
     return entry.brand if entry else None
+
+
+def _is_of(series: str, kinds: list[str], knowledge: Knowledge) -> bool:
+    """True where a series is of one of these kinds: a laptop with an RTX 2060 inside is no graphics card."""
+    entry = knowledge.series.get(series)
+    of = entry.category if entry else None
+    return of is not None and any(knowledge.is_a(kind, of) or knowledge.is_a(of, kind) for kind in kinds)
 
 
 def _unbranded(step: Step, kinds: list[str], knowledge: Knowledge) -> Finding:
@@ -310,19 +317,22 @@ def model(step: Step, view: ItemView, knowledge: Knowledge) -> Finding:
     for want in wanted(demand):
         of_kind = knowledge.series[want].category if want in knowledge.series else None
         for found in (*here, *named):
-            finding = _model_against(want, of_kind, found, kinds, knowledge)
+            finding = _model_against(want, of_kind, found, kinds, view, knowledge)
             if step.accessory and finding.relation == "model_accessory":
                 finding = Finding.of("exact", found, f"asks for one for {want}; it is made for it")
             findings.append(finding)
     return best(findings) or unstated(demand)
 
 
-def _model_against(want: str, of_kind: str | None, found: Found, kinds: list[str], knowledge: Knowledge) -> Finding:
+def _model_against(
+    want: str, of_kind: str | None, found: Found, kinds: list[str], view: ItemView, knowledge: Knowledge
+) -> Finding:
     have = found.value
     base = knowledge.series[have].base if have in knowledge.series else None
     if fold(want) != fold(have) and base != want:
         return Finding.of("other_model", found, f"asks for {want}; it is {have}")
-    if of_kind and any(knowledge.is_a(of_kind, main) for kind in kinds for main in mains_of(kind, knowledge)):
+    mains = (main for kind in kinds for main in mains_of(kind, knowledge))
+    if (not kinds and view.is_for(found)) or (of_kind and any(knowledge.is_a(of_kind, main) for main in mains)):
         return Finding.of("model_accessory", found, f"asks for {want}; this is an accessory for it")
     if base == want:
         return Finding.of("series_variant", found, f"asks for {want}; {have} is a variant of it")
