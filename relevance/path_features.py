@@ -5,8 +5,9 @@ First what the rules say (`relevance.by_rules`), then what they rest on, leg by 
 beside them. A pair that the rules could not judge has zeros in place of its path, and its words' numbers as ever. No
 id, shop or amount, and no count over other pairs, is among them.
 
-It knows no model. A student is trained on these numbers in this order: it names FEATURES_SHA, and is refused if that
-is another.
+A relation that has no number of its own is told by its leg's level and confidence, so that a rulebook and a follower
+may learn new ones without a new student. It knows no model. A student is trained on these numbers in this order: it
+names FEATURES_SHA, and is refused if that is another.
 """
 
 from __future__ import annotations

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extractors.queries import understand
+from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import load_knowledge
 from lore_mm.types import AttributeValue, Demand, Grade, Item, ItemFeatures, Judgment, Leg, MatchPath, Query
 from lore_mm.types import Understanding as Read
 from relevance.by_rules import RulesJudge
+from relevance.pair_text import item_text, query_text
 from relevance.path_features import FEATURES, FEATURES_SHA, GROUPS, PATH_FEATURES, features_of_pairs, path_features
 from relevance.relations import DIMENSIONS
 from relevance.word_features import WORD_FEATURES
@@ -51,6 +53,17 @@ def test_names_are_unique_and_every_dimension_has_its_group() -> None:
     assert FEATURES[-len(WORD_FEATURES) :] == WORD_FEATURES
     assert sorted(d for dimensions in GROUPS.values() for d in dimensions) == sorted(DIMENSIONS)
     assert len(FEATURES_SHA) == 64
+
+
+def test_what_students_were_trained_on_does_not_change_by_accident() -> None:
+    """Other numbers, or another line, for this pair: raise the version in path_features, and train the student anew."""
+    item = ItemFeatures(
+        Item("i1", "Acme Cafés leather case for iPhone 13, 2-pack", "Fits all phones.", "Phones > Cases", "Acme"),
+        (AttributeValue("color", "color", "black"),),
+    )
+    row = path_features(READ, item, _judgment(*LEGS))
+    told = [[round(float(value), 3) for value in row], item_text(item), query_text(READ), FEATURES_SHA]
+    assert sha_of(told)[:12] == "5e942c1be12a"
 
 
 def test_what_the_rules_say() -> None:
