@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lore_mm.datasets import relevance_rair
 from lore_mm.datasets.relevance import FORMATS, Wanted, open_relevance
 from lore_mm.datasets.relevance_scales import load_scales, scale_named
 from lore_mm.errors import InputError
@@ -391,6 +392,42 @@ def test_what_is_wrong_in_rair_is_named(tmp_path):
     with pytest.raises(InputError, match=r"holds no \.parquet or \.jsonl file"):
         (tmp_path / "empty").mkdir()
         open_relevance(f"rair:{tmp_path / 'empty'}")
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A folder laid out as the hub shows a data set, behind the interface that its client has."""
+    fsspec = pytest.importorskip("fsspec")
+    for folder, row in (("General_Subset", RECORDS[0]), ("Hard_Subset", RECORDS[1])):
+        place = tmp_path / "datasets" / "someone" / "RAIR" / folder
+        place.mkdir(parents=True)
+        table(place / "train-00000-of-00001.parquet", [row])
+    return fsspec.filesystem("dir", path=str(tmp_path), target_protocol="file")
+
+
+def test_rair_is_read_from_the_hub_column_by_column(hub, monkeypatch):
+    monkeypatch.setattr(relevance_rair, "_open_hub", lambda name: hub)
+    data = open_relevance("rair:someone/RAIR")
+    assert graded(data) == [("红色连衣裙", "623055365352", "L4"), ("红色连衣裙", "2", "L2")]
+    assert data.files == () and len(data.content_sha) == 64
+    hard = open_relevance("rair:someone/RAIR", Wanted(split="Hard_Subset"))
+    assert graded(hard) == [("红色连衣裙", "2", "L2")] and hard.sha != data.sha
+    assert hard.pairs[0].kind == "hard_set_image"
+    assert graded(open_relevance("rair:someone/RAIR", Wanted(split="general_set_image")))[0][1] == "623055365352"
+    with pytest.raises(InputError, match=r"rair:nobody/RAIR: (the model hub has no such data set|holds no)"):
+        open_relevance("rair:nobody/RAIR")
+
+
+def test_a_folder_of_the_hub_that_was_fetched_is_read_alike(hub, tmp_path):
+    folder = tmp_path / "datasets" / "someone" / "RAIR"
+    assert len(open_relevance(f"rair:{folder}").pairs) == 2
+    assert graded(open_relevance(f"rair:{folder}", Wanted(split="Hard_Subset"))) == [("红色连衣裙", "2", "L2")]
+
+
+def test_without_a_hub_rair_is_refused_in_one_line(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError, match=r"no such file or folder, and the model hub cannot be used: HF_HUB_OFFLINE"):
+        open_relevance("rair:chenJi/RAIR")
 
 
 # ---------------------------------------------------------------------------------------------------------------- own

@@ -4,7 +4,7 @@ chorus:FOLDER    products.parquet, judgments.csv, perhaps individual_ratings.csv
 esci:FOLDER      shopping_queries_dataset_examples.parquet and shopping_queries_dataset_products.parquet
 wands:FOLDER     query.csv, product.csv, label.csv, tab-separated
 homedepot:PATH   train.csv, perhaps product_descriptions.csv and attributes.csv beside it
-rair:PATH        Parquet or JSON lines; for academic research only
+rair:PATH        Parquet or JSON lines, or OWNER/NAME on the model hub; for academic research only
 FILE             pairs of your own with their items, or a folder of items, queries and labels
 
 Labels become levels by the table relevance.toml. This module knows no judge and no store.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -120,19 +120,21 @@ def parquet_rows(
     need: Collection[str],
     more: Collection[str] = (),
     only: Mapping[str, Collection[Any]] | None = None,
+    opened: IO[bytes] | None = None,
 ) -> Iterator[Row]:
     """The rows of a Parquet file whose columns have one of the values of `only`; `more` columns may be missing.
 
-    Nothing else of the file is read: what is left out costs no memory.
+    Nothing else of the file is read: what is left out costs no memory. `opened` is the file where it does not lie on
+    this machine; `path` is then only its name.
 
     Raises:
         InputError: it cannot be read, or a column is missing.
     """
-    if not path.is_file():
+    if opened is None and not path.is_file():
         raise InputError(f"{path}: no such file")
     seen = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path if opened is None else opened) as file:
             names = file.schema_arrow.names
             check_header(path, names, need)
             columns = [*need, *(name for name in more if name in names and name not in need)]
