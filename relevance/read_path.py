@@ -5,7 +5,7 @@ A model is a stranger that read the pair, perhaps one that a title talked into s
 - a relation that is not one of its dimension's makes the whole reply unreadable, as does all that is not the
   schema;
 - a quote must stand in the item, in the source that is named or another one. What speaks *for* the item (it is the
-  very thing, it is near) without a quote that does rests on the tables' evidence, if they find the same relation, and
+  very thing, it is near) without a quote that does rests on what the tables find, if that is the same relation, and
   is else taken as not stated: no item is ever near or right because of words that it does not have. What speaks
   *against* it keeps its relation, for what is missing cannot be quoted, and half of its confidence where words were
   made up;
@@ -166,7 +166,7 @@ class _Reader:
             return self._worked_out(step, tables, replace(plain, evidence=evidence), values)
         if not speaks_for(demand.dimension, relation):
             return replace(plain, confidence=plain.confidence * (_MADE_UP if quote else 1.0))
-        if tables.evidence and tables.relation in _SAME.get(relation, (relation,)):
+        if tables.relation in _SAME.get(relation, (relation,)):
             return replace(plain, found=tables.found, evidence=tables.evidence, deviation=tables.deviation)
         reason = f"the model calls it {relation}"
         reason += f' for "{quote}", which the item does not say' if quote else " and shows nothing for it"

@@ -2,7 +2,9 @@
 
 import json
 import math
+from importlib.util import module_from_spec, spec_from_file_location
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -31,8 +33,10 @@ from lore_mm.types import (
     Understanding,
 )
 from relevance.by_reason import Counts, ReasonJudge, open_reason
+from relevance.by_rules import RulesJudge
 from relevance.dossier import BUDGETS
 from relevance.judge import open_judge
+from relevance.pair_prompt import by_query
 from relevance.path_schema import LegKind, offered
 from relevance.paths import parse, render
 from relevance.protocol import NOTHING_KNOWN
@@ -649,3 +653,17 @@ def test_what_a_model_says_can_be_stored_and_read_back():
     assert json.dumps(judgment_to_row(one), ensure_ascii=False, default=str).encode("utf-8")
     read = parse(render(one))
     assert (read.grade, decide(read.path, RULES).grade) == (L2, L2)
+
+
+def test_the_rules_own_paths_told_back_get_the_rules_own_grades():
+    """On the demo's dev pairs: nothing that the tables find in an item is lost on the way through a reply."""
+    spec = spec_from_file_location("bench_reason", Path(__file__).parent.parent / "benchmarks" / "bench_reason.py")
+    bench = module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    pairs, _ = bench.dev_pairs()
+    pairs = pairs[::3]
+    rules = RulesJudge(KNOWLEDGE, RULES).judge(pairs)
+    judge = ReasonJudge(Says(*(bench.as_reply(rules[place]) for place in by_query(pairs))), KNOWLEDGE, RULES)
+    made = judge.judge(pairs)
+    assert [one.grade for one in made] == [one.grade for one in rules]
+    assert judge.counts.claims == judge.counts.grounded > len(pairs) / 2
