@@ -5,20 +5,24 @@ Pairs judged on text alone, on pictures alone and on both: what is taken away, w
 
 import json
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from extractors.merge import Merger
 from jobs.evaluate_judge import evaluation_tables
 from jobs.judge_datasets import evaluate_set
-from jobs.judge_material import read_set
+from jobs.judge_material import read_set, read_store
 from jobs.judge_necessity import restricted
 from jobs.judge_systems import open_judges
 from lore_mm.datasets.relevance import open_relevance
 from lore_mm.errors import InputError
 from lore_mm.knowledge import load_knowledge
+from lore_mm.rows import attributes_table, item_to_row, provenance_to_row
 from lore_mm.schema import load_schemas
-from relevance.protocol import failed_judgment
+from lore_mm.tables import ITEMS, LABELS, QUERIES
+from lore_mm.types import Provenance
+from stores.features import open_store
 
 KNOWLEDGE = load_knowledge()
 RED, BLUE = (200, 10, 10), (10, 10, 200)
@@ -113,4 +117,34 @@ def test_pictures_go_to_judges_that_look_at_them(data, material):
         assert judge.mode == "direct-vision"
     seen = found.result["visual_necessity"]["direct-vision:scripted:7"]
     assert found.result["n"] == 3 and seen["both"]["n"] == 2 and seen["text"]["n"] == 2
-    assert failed_judgment(data.pairs[0].query, "a", "x").grade is None
+
+
+def test_a_store_tells_what_each_extractor_found(data, material, folder, tmp_path):
+    """The same pairs through a store: the rows before the merge are what is told apart."""
+    store = open_store(tmp_path / "store", create=True)
+    ok = {"status": "ok", "error": None, "provenance": Provenance()}
+    items = [
+        item_to_row(item) | ok | {"image_root": str(folder), "provenance": provenance_to_row(Provenance())}
+        for item in data.items.values()
+    ]
+    store.append("items", pa.Table.from_pylist(items, schema=ITEMS))
+    queries = {pair.query.query_id: pair.query.text for pair in data.pairs}
+    asked = [{"query_id": query_id, "query": text} for query_id, text in queries.items()]
+    store.append("queries", pa.Table.from_pylist(asked, schema=QUERIES))
+    labels = [{"query_id": p.query.query_id, "item_id": p.item_id, "grade": str(p.grade)} for p in data.pairs]
+    store.append("labels", pa.Table.from_pylist(labels, schema=LABELS))
+    found = [
+        {"item_id": item_id, "extractor": name, "category": None, "attributes": attributes} | ok
+        for item_id, known in material.features.items()
+        for name, attributes in {
+            **{name: one.attributes for name, one in material.findings[item_id].items()},
+            "merge": known.attributes,
+        }.items()
+    ]
+    store.append("attributes", attributes_table(found))
+    stored, told = read_store(store, KNOWLEDGE, apart=True)
+    assert set(told.findings["a"]) == {"given", "palette"} and len(told.pictures(stored.items["b"])) == 1
+    measured = evaluate_set(stored, material=told, knowledge=KNOWLEDGE, embedders=[], resamples=20, necessity=True)
+    seen = measured.result["visual_necessity"]["rules"]
+    assert seen["only_picture"]["level"]["value"] == 1.0 and seen["image"]["n"] == 2
+    assert read_store(store, KNOWLEDGE)[1].findings == {}
