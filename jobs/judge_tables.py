@@ -70,18 +70,22 @@ def _differences(result: Mapping[str, Any]) -> list[object]:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    title = f"{result.get('judge')} minus, on the pairs that both judged; * excludes zero"
-    table = Table("", *_COMPARED.values(), title=title, box=SIMPLE)
-    for name, system in result.get("systems", {}).items():
-        if difference := system.get("difference"):
-            cells = (difference.get(metric) for metric in _COMPARED)
-            table.add_row(name, *(_cell(one, "+.2f") + _star(one) for one in cells))
-    return [table] if table.row_count else []
+    told = {name: one["difference"] for name, one in result.get("systems", {}).items() if "difference" in one}
+    if not told:
+        return []
+    table = Table(f"{result['judge']} minus", *told, title="on the pairs that both judged; * excludes zero", box=SIMPLE)
+    for metric, title in _COMPARED.items():
+        table.add_row(title, *(_narrow(one.get(metric), "+.2f") + _star(one.get(metric)) for one in told.values()))
+    return [table]
+
+
+def _narrow(estimate: Mapping[str, float | None] | None, form: str = ".2f") -> str:
+    return _cell(estimate, form).replace(", ", "–")
 
 
 def _star(one: Mapping[str, float | None] | None) -> str:
     low, high = (one["low"], one["high"]) if one else (None, None)
-    return " *" if low is not None and high is not None and (low > 0 or high < 0) else ""
+    return "*" if low is not None and high is not None and (low > 0 or high < 0) else ""
 
 
 def _more(result: Mapping[str, Any]) -> list[object]:
@@ -115,14 +119,14 @@ def _necessity(result: Mapping[str, Any]) -> list[object]:
         table = Table("", "text", "image", "both", "text − both", title=f"{name}: {one['note']}", box=SIMPLE)
         for metric, told in names.items():
             minus = one["text_minus_both"][metric]
-            values = (_cell(one[side]["metrics"][metric]) for side in ("text", "image", "both"))
-            table.add_row(told, *values, _cell(minus, "+.2f") + _star(minus))
+            values = (_narrow(one[side]["metrics"][metric]) for side in ("text", "image", "both"))
+            table.add_row(told, *values, _narrow(minus, "+.2f") + _star(minus))
         table.add_row("pairs", *(str(one[side]["n"]) for side in ("text", "image", "both")), "")
         for share, told in (
             ("only_picture", "only the picture settles"),
             ("misled_by_picture", "the picture misleads"),
         ):
-            table.add_row(told, "", "", _cell(one[share]["level"]), "")
+            table.add_row(told, "", "", _narrow(one[share]["level"]), "")
         tables.append(table)
     return tables
 
