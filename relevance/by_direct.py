@@ -13,7 +13,8 @@ them to settle. This module knows no engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -32,14 +33,15 @@ from relevance.by_rules import RulesJudge
 from relevance.dossier import BUDGETS, Budget, Dossiers
 from relevance.levels import LEVELS, Probabilities, as_probabilities, broken, grade_of, score_of
 from relevance.pair_prompt import PROMPTS, PairPrompt, Told, by_query, look
-from relevance.protocol import NOTHING_KNOWN, Pair, Pictures, failed_judgment
+from relevance.protocol import Pair, Pictures, failed_judgment, refused
 from relevance.rules import Rulebook
 
 __all__ = ["DirectJudge", "open_direct"]
 
 _VERSION = "1"
 PROMPT = PROMPTS / "direct.jinja"
-_WITH_PICTURES = 64  # pairs whose pictures are held at once
+_WITHOUT, _WITH_PICTURES = 128, 32  # pairs made into requests together
+_AHEAD = 3  # such parts under way at once: two in the engine's queue while one is made
 _NOTHING = ("N/A", "[MASK]", "")  # what the calibration without labels asks about (Zhao et al. 2021)
 
 
@@ -76,7 +78,7 @@ class DirectJudge:
         settings = [_VERSION, vision, hint, most_pictures if vision else 0]
         self.sha = sha_of(["direct", settings, chat.sha, self.prompt.sha, self.rules.sha])
         self.versions: Mapping[str, str] = {**self.rules.versions, "prompt": self.prompt.sha, "model": chat.sha}
-        self.usage = NO_USAGE
+        self.usage, self._counting = NO_USAGE, threading.Lock()
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgment]:
         """One judgment a pair, in the same order. What cannot be judged is a failed one with the reason.
@@ -84,26 +86,24 @@ class DirectJudge:
         Raises:
             ModelError: the engine is dead and did not come back.
         """
-        found = [self._as_ours(one) for one in self.rules.judge(pairs)]
-        ready = [place for place in by_query(pairs) if self._can_be_asked(pairs[place], found[place])]
-        for places, shown in self._parts(pairs, ready):
-            for place, pictures in zip(places, shown, strict=True):
-                if isinstance(pictures, str):
-                    found[place] = self._failed(found[place], pictures)
-            asked = [(place, seen) for place, seen in zip(places, shown, strict=True) if not isinstance(seen, str)]
-            replies = self._ask(
-                [pairs[place] for place, _ in asked],
-                [found[place].path for place, _ in asked],
-                [seen for _, seen in asked],
-            )
-            for (place, _), reply in zip(asked, replies, strict=True):
-                found[place] = self._judged(found[place], reply)
+        ready = [place for place in by_query(pairs) if self._can_be_asked(*pairs[place])]
+        size = _WITH_PICTURES if self.pictures else _WITHOUT
+        parts = [ready[start : start + size] for start in range(0, len(ready), size)]
+        found = self._by_rules(pairs) if self.hint else []
+        with ThreadPoolExecutor(_AHEAD, "direct") as pool:  # who makes requests does not keep the engine waiting
+            try:
+                asked = [
+                    pool.submit(self._look_and_ask, [pairs[i] for i in some], [found[i].path for i in some if found])
+                    for some in parts
+                ]
+                found = found or self._by_rules(pairs)
+                for some, answers in zip(parts, asked, strict=True):
+                    for place, reply in zip(some, answers.result(), strict=True):
+                        found[place] = self._judged(found[place], reply)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         return found
-
-    def _can_be_asked(self, pair: Pair, walked: Judgment) -> bool:
-        """A pair that the rules can walk; and an item without words, of which pictures may say what it is."""
-        shown = self.pictures is not None and bool(pair[1].item.images)
-        return walked.grade is not None or (walked.error == NOTHING_KNOWN and shown)
 
     def content_free(self) -> Probabilities:
         """The mean probabilities of pairs that say nothing (with a grey picture, where pictures are shown).
@@ -128,29 +128,33 @@ class DirectJudge:
         """Free the model; calling it twice is harmless."""
         self.chat.close()
 
-    def _parts(
-        self, pairs: Sequence[Pair], places: Sequence[int]
-    ) -> Iterator[tuple[Sequence[int], list[tuple[Image, ...] | str]]]:
-        """The places to ask about at once, each with its pictures: all together where there are no pictures."""
-        size = _WITH_PICTURES if self.pictures else max(1, len(places))
-        parts = [places[start : start + size] for start in range(0, len(places), size)]
+    def _can_be_asked(self, understanding: Understanding, features: ItemFeatures) -> bool:
+        """Of an item without words its pictures may say what it is."""
+        seen = self.pictures is not None and bool(features.item.images)
+        return refused(understanding, None if seen else features) is None
 
-        def see(some: Sequence[int]) -> list[tuple[Image, ...] | str]:
-            return look([pairs[place] for place in some], self.pictures, self.most_pictures)
+    def _by_rules(self, pairs: Sequence[Pair]) -> list[Judgment]:
+        return [self._as_ours(one) for one in self.rules.judge(pairs)]
 
-        with ThreadPoolExecutor(1, "looking") as ahead:  # while the model is at work on those before
-            coming = [ahead.submit(see, parts[0])] if parts else []
-            for number, some in enumerate(parts):
-                shown = coming.pop().result()
-                coming = [ahead.submit(see, part) for part in parts[number + 1 : number + 2]]
-                yield some, shown
+    def _look_and_ask(self, pairs: Sequence[Pair], paths: Sequence[MatchPath | None]) -> list[ChatReply]:
+        """One reply a pair; one with the error for a pair whose pictures cannot be read."""
+        shown = look(pairs, self.pictures, self.most_pictures)
+        asked = [i for i, seen in enumerate(shown) if not isinstance(seen, str)]
+        replies = iter(
+            self._ask(
+                [pairs[i] for i in asked],
+                [paths[i] if paths else None for i in asked],
+                [seen for seen in shown if not isinstance(seen, str)],
+            )
+        )
+        return [ChatReply(finish="error", error=one) if isinstance(one, str) else next(replies) for one in shown]
 
     def _ask(
         self, pairs: Sequence[Pair], paths: Sequence[MatchPath | None], shown: Sequence[tuple[Image, ...]]
     ) -> list[ChatReply]:
         if not pairs:
             return []
-        told = self._told(pairs, paths if self.hint else [None] * len(pairs), shown)
+        told = self._told(pairs, paths, shown)
         requests = [
             ChatRequest(one.parts, system=one.system, choices=LEVELS, among_choices=True)
             for one in told
@@ -160,7 +164,8 @@ class DirectJudge:
         if len(replies) != len(requests):
             fault = f"{self.chat.name} gave {len(replies)} replies for {len(requests)} requests"
             return [ChatReply(finish="error", error=fault)] * len(pairs)
-        self.usage = sum((reply.usage for reply in replies), self.usage)
+        with self._counting:
+            self.usage = sum((reply.usage for reply in replies), self.usage)
         answers = iter(replies)
         return [ChatReply(finish="error", error=one) if isinstance(one, str) else next(answers) for one in told]
 
