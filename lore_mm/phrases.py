@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from lore_mm.knowledge import Knowledge
 from lore_mm.mentions import Mention
-from lore_mm.phrase_parts import Parts, in_for, part_of, parts_of
+from lore_mm.phrase_parts import FOR, Parts, in_for, part_of, parts_of
 from lore_mm.phrase_readings import goes_with, kind_of, settle
 from lore_mm.text import Token, fold, singular, tokens
 from lore_mm.values import Quantity
@@ -70,6 +70,8 @@ def read_phrase(
         noun = _noun(text, words, settled, parts, head.canonical, knowledge)
         if noun is not None:
             return Phrase(settled, None, noun[0], head.canonical, (*hosts, head), noun[1])
+        if strict and _is_for(head, words, parts):
+            return Phrase(settled, None, None, head.canonical, (*hosts, head))
     if head is not None and (part := _part_behind(text, words, settled, parts, head, knowledge, strict)):
         return Phrase(settled, None, part[0], head.canonical, (*hosts, head), part[1])
     if head is not None:
@@ -144,6 +146,12 @@ def _is_inside(
         return False
     kinds = [kind_of(x, knowledge) for x in mentions if x is not m and not in_for(x, parts)]
     return any(kind is not None and knowledge.is_a(kind, w) for kind in kinds for w in whole)
+
+
+def _is_for(head: Mention, words: Sequence[Token], parts: Parts) -> bool:
+    """True for the first thing behind the "for" of a title that has said before what it sells, in words unknown."""
+    first = next(w for w in words if parts[w.start] == parts[head.start])
+    return first.text in FOR and first is not words[0]
 
 
 def _host(

@@ -81,12 +81,24 @@ def _elsewhere(demand: Demand, want: str, view: ItemView) -> Finding:
     if (place := view.text_runs.get(want)) is not None:
         reason = f"asks for {demand.value}; its text mentions it"
         return _words("words_beside", reason, [place], _TEXT)
+    if (place := _other_number(want, view)) is not None:
+        reason = f"asks for {demand.value}; it is {place.quote}"
+        return _words("other_model", reason, [place], _NAMED)
     words = list(dict.fromkeys(singular(t.text) for t in tokens(demand.value)))
     named = [view.naming[w] for w in words if w in view.naming]
     if named:
         reason = f"asks for {demand.value}; it is called {', '.join(p.quote or '' for p in named)}, not all of it"
         return _words("words_some", reason, named, UNSTATED, 1.0 - len(named) / len(words))
     return _words("words_none", f"asks for {demand.value}; nothing names it", [], UNSTATED)
+
+
+def _other_number(want: str, view: ItemView) -> Evidence | None:
+    """The letters of a model with another number behind them: iPhone 8 for "iphone 7"."""
+    letters = want[: next((i for i, c in enumerate(want) if c.isdigit()), 0)]
+    if not letters:
+        return None
+    numbered = (place for run, place in view.naming_runs.items() if run[: len(letters)] == letters)
+    return next((p for p in numbered if run_together(p.quote or "")[len(letters) :][:1].isdigit()), None)
 
 
 def _is_for(demand: Demand, view: ItemView, knowledge: Knowledge) -> bool:

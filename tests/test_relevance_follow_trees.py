@@ -253,7 +253,8 @@ def test_an_unknown_part_number_is_looked_up_as_words():
     leg = follow(Item("i", "Mouse", "The Logitech M185 mouse"), number)
     assert (leg.relation, leg.found, leg.evidence[0].source) == ("words_all", ("M185",), "text")
     assert leg.evidence[0].start == len("The Logitech ")
-    assert follow("Mouse M186", number).relation == "words_none"
+    assert follow("Mouse M186", number).relation == "other_model"
+    assert follow("Mouse", number).relation == "words_none"
 
 
 def test_a_word_that_names_a_kind_and_a_maker_is_met_by_either():
@@ -263,3 +264,60 @@ def test_a_word_that_names_a_kind_and_a_maker_is_met_by_either():
     assert follow("Apple", want, attributes=[attribute("category", "apple")]).relation == "exact"
     other = follow("Phone", want, attributes=[attribute("category", "phone"), attribute("brand", "Xiaomi")])
     assert other.relation == "unrelated"
+
+
+@pytest.mark.parametrize(
+    ("title", "want", "relation", "found"),
+    [
+        ("Satellite dual phone", "satellite_phone", "named", ("Satellite", "phone")),  # its words, with others between
+        ("Phone for a satellite", "satellite_phone", "hypernym", ("phone",)),  # what it is for is not its name
+        ("Camera blimp cover", "camera", "accessory", ("cover",)),
+        ("Zorb for camera", "dslr", "accessory", ("camera",)),
+        ("Camera blimp cover", "sofa", "unstated", ()),
+        ("Desk, sofa", "sofa", "co_hyponym", None),
+    ],
+)
+def test_a_title_without_a_kind_of_its_own(title, want, relation, found):
+    leg = follow(title, kind(want))
+    if relation == "co_hyponym":  # the first of two names is the thing; it is called the other as well
+        assert (leg.relation, leg.evidence[0].quote) == ("named", "sofa")
+        return
+    assert (leg.relation, leg.found) == (relation, found)
+
+
+@pytest.mark.parametrize(
+    ("title", "relation"),
+    [
+        ("Shoe 40 mm, sofa", "named"),  # a name by itself, in another part
+        ("Shoe, sofa legs", "unrelated"),  # the legs of one
+        ("Shoe for a sofa", "unrelated"),
+        ("Shoe/sofa", "named"),
+    ],
+)
+def test_a_second_name_counts_where_nothing_further_is_named_by_it(title, relation):
+    assert follow(title, kind("sofa")).relation == relation
+
+
+def test_the_first_words_of_a_description_say_what_a_title_does_not():
+    leg = follow(Item("i", "Aurora 3", "A sofa in oak. Also a desk."), kind("sofa"))
+    assert (leg.relation, leg.evidence[0].source, leg.confidence) == ("exact", "text", pytest.approx(0.65))
+    late = follow(Item("i", "Aurora 3", "x" * 130 + " a sofa"), kind("sofa"))
+    assert late.relation == "unstated"
+
+
+@pytest.mark.parametrize(
+    ("title", "relation"),
+    [
+        ("iPhone 15 phone", "exact"),  # by the series' maker
+        ("Sofa, iPhone 15 inside", "brand_other_trade"),  # it has one: that does not make it the maker's
+    ],
+)
+def test_a_series_names_its_maker_where_the_item_is_of_its_kind(title, relation):
+    spigen = attribute("brand", "Spigen")
+    kinds = [attribute("category", "phone" if relation == "exact" else "sofa")]
+    leg = follow(title, Demand("brand", "apple", "Apple"), attributes=[spigen, *kinds])
+    assert leg.relation == relation
+
+
+def test_what_is_for_a_model_is_not_the_model_though_nobody_knows_what_it_is():
+    assert follow("Zorb for iPhone 15", Demand("model", "iphone 15", "iPhone 15")).relation == "model_accessory"
