@@ -4,6 +4,7 @@ Readers of graded pairs, each on a few rows written here after the public format
 """
 
 import csv
+import hashlib
 import json
 import re
 import shutil
@@ -142,6 +143,15 @@ def test_a_pair_said_twice_counts_once_and_contradicted_is_an_error(tmp_path):
     )
     with pytest.raises(InputError, match=re.escape(message)):
         open_relevance(f"chorus:{folder}")
+
+
+def test_chorus_is_halved_by_its_queries(tmp_path):
+    asked = [f"query {n}" for n in range(12)]
+    folder = chorus(tmp_path / "halved", ratings=tuple((query, "1", 3) for query in asked))
+    halves = {split: open_relevance(f"chorus:{folder}", Wanted(split=split)).pairs for split in ("dev", "test")}
+    odd = [q for q in asked if int(hashlib.sha256(q.encode()).hexdigest()[-1], 16) % 2]
+    assert [pair.query.text for pair in halves["test"]] == odd and 0 < len(odd) < 12
+    assert len(halves["dev"]) + len(odd) == 12
 
 
 def test_what_is_wrong_in_chorus_is_named(tmp_path):

@@ -3,6 +3,9 @@
 products.parquet (id, title, short_description, supplier, img_500x500, attributes as JSON: attr_t_… text, attr_n_…
 numbers, attr_b_… yes or no), judgments.csv (query, docid, rating), and individual_ratings.csv (query, docid,
 agent_<n>_rating …), which may be missing. Prices are not read: the set names no currency for them.
+
+The set has no splits of its own. Its queries are halved by the sha-256 of their text, even (dev) or odd (test), so that
+what is worked on and what is measured are apart.
 """
 
 from __future__ import annotations
@@ -16,11 +19,13 @@ from lore_mm.datasets.relevance_files import parquet_rows, separated_rows, the_f
 from lore_mm.datasets.relevance_scales import scale_named
 from lore_mm.datasets.relevance_set import PairReader, RelevanceSet, Wanted, item_of, query_id_of
 from lore_mm.errors import InputError
+from lore_mm.fingerprint import sha_of_bytes
 from lore_mm.types import Grade, Item
 
 __all__ = ["read_chorus"]
 
-_COLUMNS = {"query": "query", "item_id": "docid", "label": "rating"}
+_COLUMNS = {"query": "query", "item_id": "docid", "label": "rating", "split": "split"}
+_NEED = ("query", "docid", "rating")
 _TYPED = re.compile(r"^attr_[tnb]_")
 _RATER = re.compile(r"^agent_\d+_rating$")
 
@@ -33,8 +38,8 @@ def read_chorus(path: Path, wanted: Wanted) -> RelevanceSet:
     """
     products, judgments = the_file(path, "products.parquet"), the_file(path, "judgments.csv")
     reader = PairReader(scale_named(wanted.scale or "0-3"))
-    for where, row in separated_rows(judgments, ",", list(_COLUMNS.values())):
-        reader.add(where, row, _COLUMNS)
+    for where, row in separated_rows(judgments, ",", _NEED):
+        reader.add(where, row | {"split": _half(row["query"] or "")}, _COLUMNS)
     items: dict[str, Item] = {}
     unusable: dict[str, str] = {}
     titles: dict[str, str] = {}
@@ -70,6 +75,10 @@ def read_chorus(path: Path, wanted: Wanted) -> RelevanceSet:
         titles=titles,
         raters=_raters(ratings, reader) if rated else {},
     )
+
+
+def _half(query: str) -> str:
+    return "test" if int(sha_of_bytes(query.encode("utf-8", "replace")), 16) % 2 else "dev"
 
 
 def _attributes(given: object, where: str) -> dict[str, object]:
