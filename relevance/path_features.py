@@ -133,7 +133,7 @@ _AT = {name: i for i, name in enumerate(FEATURES)}
 _HEAD_AT = {relation: _AT[f"head_{relation}"] for relation in _HEAD_RELATIONS}
 _SOME_AT = {relation: _AT[name] for name, relations in _SOME_LEG.items() for relation in relations}
 _GROUP_AT = {dimension: _AT[f"{tuple(GROUPS)[i]}_asked"] for dimension, i in _GROUP_OF.items()}
-_QUERY_AT, _WORDS_AT = len(PATH_FEATURES), len(PATH_FEATURES) + len(_QUERY_FEATURES)
+_OF_PATH = len(PATH_FEATURES)
 
 
 def path_features(understanding: Understanding, features: ItemFeatures, judgment: Judgment) -> NDArray[np.float32]:
@@ -160,9 +160,7 @@ def features_of_pairs(
         item = items.get(id(features))
         if item is None:
             item = items[id(features)] = read_item(features.item)
-        row[:_QUERY_AT] = _of_path(judgment)
-        row[_QUERY_AT:_WORDS_AT] = known[1]
-        row[_WORDS_AT:] = word_features(known[0], item)
+        row[:] = [*_of_path(judgment), *known[1], *word_features(known[0], item)]
     np.nan_to_num(made, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
     return np.clip(made, 0.0, 1.0, out=made)
 
@@ -180,7 +178,7 @@ def _of_query(understanding: Understanding) -> list[float]:
 
 
 def _of_path(judgment: Judgment) -> list[float]:
-    row = [0.0] * _QUERY_AT
+    row = [0.0] * _OF_PATH
     if judgment.grade is None or judgment.path is None or judgment.probabilities is None:
         return row
     legs = judgment.path.legs

@@ -66,6 +66,7 @@ WORD_FEATURES: tuple[str, ...] = (
 _LONGEST_QUERY, _LONGEST_TITLE, _LONGEST_NAME, _LONGEST_TEXT = 300, 400, 200, 2000
 _LONGEST_FIELD, _LONGEST_FIELDS = 60, 1500
 _WORD = re.compile(r"[0-9]+(?:[.,][0-9]+)+[a-z]*|[a-z0-9]+(?:'[a-z]+)*")
+_DIGIT = re.compile(r"\d")
 _SIGN = re.compile(r"[^\w\s\x00-\x7f]")
 _EMPTY_WORDS = frozenset(
     "a an and any are as at be best buy by can cheap do find for from get good i in is it me my of on or our shop "
@@ -232,15 +233,15 @@ def _words(text: str) -> list[str]:
     folded = fold(text)
     plain = folded if folded.isascii() else _SIGN.sub(" ", folded)  # most texts are plain but for a sign or two
     found = _WORD.findall(plain) if plain.isascii() else [token.text for token in tokens(folded)]
-    return [singular(word) for word in found]
+    return list(map(singular, found))
 
 
 def _has_digit(word: str) -> bool:
-    return not word.isalpha() and any(c.isdigit() for c in word)
+    return not word.isalpha() and _DIGIT.search(word) is not None
 
 
 def _trigrams(text: str) -> frozenset[str]:
-    return frozenset(text[i : i + 3] for i in range(len(text) - 2))
+    return frozenset([text[i : i + 3] for i in range(len(text) - 2)])
 
 
 def _of(count: int, most: int) -> float:
@@ -248,7 +249,7 @@ def _of(count: int, most: int) -> float:
 
 
 def _share(words: Sequence[str], place: frozenset[str]) -> float:
-    return sum(word in place for word in words) / len(words) if words else 0.0
+    return sum(map(place.__contains__, words)) / len(words) if words else 0.0
 
 
 def _loosely(words: Sequence[str], there: Sequence[bool], joined: str) -> float:
@@ -261,7 +262,7 @@ def _pairs(words: Sequence[str], title: Sequence[str]) -> float:
     if len(words) < 2:
         return 0.0
     neighbours = set(pairwise(title))
-    return sum(pair in neighbours for pair in pairwise(words)) / (len(words) - 1)
+    return sum(map(neighbours.__contains__, pairwise(words))) / (len(words) - 1)
 
 
 def _phrase(words: Sequence[str], place: Sequence[str]) -> bool:
@@ -269,6 +270,8 @@ def _phrase(words: Sequence[str], place: Sequence[str]) -> bool:
     if not n or n > len(place):
         return False
     first, wanted = words[0], tuple(words)
+    if first not in place:
+        return False
     return any(word == first and tuple(place[i : i + n]) == wanted for i, word in enumerate(place))
 
 
