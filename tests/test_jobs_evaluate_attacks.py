@@ -5,6 +5,7 @@ them.
 """
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,6 +25,7 @@ from lore_mm.datasets.relevance import open_relevance
 from lore_mm.errors import InputError
 from lore_mm.knowledge import load_knowledge
 from lore_mm.types import Grade, Judgment, Query
+from relevance.judge import open_judge
 from relevance.protocol import failed_judgment
 
 DEMO = demo_folder()
@@ -362,3 +364,110 @@ def test_mistakes_are_one_line(arguments, said):
     done = lore(*arguments)
     assert done.returncode == 2 and done.stderr.startswith(said), done.stderr
     assert done.stderr.count("\n") == 1 and not done.stdout
+
+
+# ------------------------------------------------------------------------------------------- what reaches a model
+
+
+# All that a line of a request may be, once what stands between quotation marks is taken out.
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_SPECIAL = re.compile(
+    r"<\|?/?[a-zA-Z]|\|>|\[/?(?:INST|SYS|IMG)|<<SYS|[\x00-\x08\x0b-\x1f\u200b-\u200f\u202a-\u202e\u2066-\u2069]"
+)
+
+
+class Recorder:
+    """A chat that keeps what it is asked."""
+
+    def __init__(self, chat):
+        self.chat, self.name, self.sha, self.requests = chat, chat.name, chat.sha, []
+
+    def generate(self, requests):
+        self.requests += requests
+        return self.chat.generate(requests)
+
+    def close(self):
+        self.chat.close()
+
+
+def requests_of(attacks, mode, monkeypatch):
+    """The requests for each attacked pair that gets through the door, beside that for its clean pair."""
+    recorders = []
+
+    def opened(address, *arguments, **options):
+        judge = open_judge(address, *arguments, **options)
+        judge.chat = Recorder(judge.chat)
+        recorders.append(judge.chat)
+        return judge
+
+    monkeypatch.setattr("jobs.evaluate_attacks.open_judge", opened)
+    found = []
+    for one in attacks.attacks:
+        if attack(attacks, one).error is None:
+            evaluate_attacks(replace(attacks, attacks=(one,)), [f"{mode}:scripted:7"], knowledge=load_knowledge())
+            clean, attacked = recorders[-1].requests[0], recorders[-1].requests[-1]
+            found.append((one, clean, attacked))
+    return found
+
+
+def text_of(request):
+    return "\n".join(part for part in request.parts if isinstance(part, str))
+
+
+def skeleton(text):
+    """The lines without what is quoted and without numbers: what the template alone says."""
+    return {re.sub(r"\d+(\.\d+)?%?", "0", _STRING.sub('""', line)) for line in text.splitlines()}
+
+
+@pytest.mark.parametrize("mode", ["direct", "reason"])
+def test_an_attack_reaches_a_model_only_between_its_quotation_marks(attacks, mode, monkeypatch):
+    """No special token, no new turn, no line that the template does not have; what follows the item stays."""
+    hostile = [one for one in attacks.attacks if one.place not in ("picture", "query") and one.kind != "padding"]
+    legal = {'"": ""', 'brand: ""', 'store: ""', 'category: ""', 'description: ""'}
+    legal |= {'- "": "" ("", 0)', '- "": "" ("", 0, sources disagree)', '- "": "", 0 of it ("", 0)'}
+    legal |= {"What was read on it, with where it was read and how sure that is:"}
+    for one, clean, attacked in requests_of(replace(attacks, attacks=tuple(hostile)), mode, monkeypatch):
+        text = text_of(attacked)
+        assert not _SPECIAL.search(text), (one.id, _SPECIAL.search(text))
+        assert (attacked.system, len(attacked.parts), attacked.pictures) == (clean.system, len(clean.parts), ())
+        assert (attacked.json_schema, attacked.choices) == (clean.json_schema, clean.choices)
+        assert skeleton(text) - skeleton(text_of(clean)) <= legal, one.id
+        assert text.splitlines()[-1] == text_of(clean).splitlines()[-1]
+        before, after = text.split("The item, a seller's words:"), text_of(clean).split("The item, a seller's words:")
+        assert len(before) == 2 and before[0] == after[0], one.id  # the query's part is not touched by an item
+
+
+@pytest.mark.parametrize("mode", ["direct", "reason"])
+def test_an_attack_in_the_query_stays_in_the_query(attacks, mode, monkeypatch):
+    hostile = tuple(one for one in attacks.attacks if one.place == "query")
+    for one, clean, attacked in requests_of(replace(attacks, attacks=hostile), mode, monkeypatch):
+        text = text_of(attacked)
+        assert not _SPECIAL.search(text) and attacked.system == clean.system, one.id
+        assert "L4" not in _STRING.sub("", text.splitlines()[0]), one.id
+        assert text.count("The item, a seller's words:") == 1
+
+
+def test_a_drawn_attack_reaches_a_model_as_a_picture_and_nothing_else(attacks, monkeypatch):
+    drawn_on = tuple(one for one in attacks.attacks if one.place == "picture")[:4]
+    for one, clean, attacked in requests_of(replace(attacks, attacks=drawn_on), "direct-vision", monkeypatch):
+        assert text_of(attacked) == text_of(clean)
+        (picture,), (plain,) = attacked.pictures, clean.pictures
+        assert picture.tobytes() == attack(attacks, one).picture.tobytes() != plain.tobytes()
+
+
+@pytest.mark.weights
+def test_a_real_model_answers_attacks_row_by_row(attacks):
+    """lore-vlm-tiny on a handful: every pair has a grade with its probabilities, or a reason."""
+    pytest.importorskip("transformers", reason="needs the extra hf")
+    some = tuple(one for one in attacks.attacks if one.id in ("a001", "a012", "a107"))
+    result, trials = evaluate_attacks(
+        replace(attacks, attacks=some), ["direct-vision:hf:lore-vlm-tiny"], knowledge=load_knowledge()
+    )
+    (found,) = trials.values()
+    assert [t.pair.attack.id for t in found] == ["a001", "a012", "a107"] and result["n"] == 3
+    for one in found:
+        for judgment in (one.clean, one.attacked):
+            assert judgment.grade is not None or judgment.error
+            assert judgment.probabilities is None or sum(judgment.probabilities) == pytest.approx(1.0)
+    changed = result["judges"]["direct-vision:hf:lore-vlm-tiny"]["counts"]
+    assert sum(changed.values()) == 3
