@@ -200,7 +200,8 @@ def main(
     Example: lore evaluate judge --dataset chorus:data/chorus --judge rules --judge student --save answers.parquet
 
     The baselines: the commonest grade for all, BM25 on titles, and similarities of embeddings, the last two with
-    thresholds cross-validated on the labels. Pairs without a judgment are reported and never scored.
+    thresholds cross-validated on the labels. Pairs without a judgment are reported and never scored. `lore evaluate
+    labels` ranks the labels that are probably wrong.
     """
     check_ending(save)
     judges = judge or [DEFAULT_JUDGE]
