@@ -219,7 +219,7 @@ Shipped = Annotated[
     typer.Option("--shipped", help="Ask by the shipped schemas, as `lore extract` does, not by the data set's values."),
 ]
 CalibrationFile = Annotated[
-    Path | None, typer.Option("--calibration", help="Correct confidences by what `lore calibrate` wrote.")
+    Path | None, typer.Option("--calibration", help="Correct confidences by what `lore calibrate attributes` wrote.")
 ]
 CoverageAt = Annotated[
     float, typer.Option("--coverage-at", min=0.0, max=1.0, help="The precision that coverage is told for.")
