@@ -114,6 +114,13 @@ def test_in_int8_it_is_close(made, encoder, reader):
     assert np.abs(np.exp(scored) - np.exp(_by_torch(made.module, reader, TEXTS, features))).max() < 0.05
 
 
+def test_without_features_the_texts_alone_are_read(tmp_path, reader):
+    folder, module = tiny_student(tmp_path, (), int8=False)
+    nothing = np.zeros((len(TEXTS), 0), dtype=np.float32)
+    scored = open_cross_encoder(folder).score(TEXTS, nothing)
+    assert np.abs(scored - _by_torch(module, reader, TEXTS, nothing)).max() < 1e-4
+
+
 def test_features_and_types_are_heard(encoder):
     texts = [("red shoes", "lamp")]
     first = encoder.score(texts, np.zeros((1, 3), dtype=np.float32))
@@ -202,7 +209,7 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(made, tmp_path):
     assert "model.onnx cannot be read: No such file" in fault()
     (place / "model.onnx").write_bytes(model)
     for key, value, message in [
-        ("features", ["one", "two"], "3 features, and scores 4 levels, which config.json does not"),
+        ("features", ["one", "two"], "('features', 3)] and gives [('logits', 4)]; config.json wants"),
         ("thresholds", [0.5, 0.4, 0.9], "thresholds rise"),
         ("thresholds", [0.5, 0.6, 1.9], "thresholds.2:"),
         ("temperature", 0, "temperature:"),

@@ -29,16 +29,18 @@ def student_module(body: Path, features: int, seed: int = 0, hidden: int = 16, w
             config = BertConfig.from_pretrained(body)
             self.body = BertModel(config, add_pooling_layer=False)
             self.body.load_state_dict(load_file(body / "model.safetensors"), strict=False)
-            self.features = nn.Linear(features, width)
-            self.joined = nn.Linear(config.hidden_size + width, hidden)
+            self.joined = nn.Linear(config.hidden_size + (width if features else 0), hidden)
             self.out = nn.Linear(hidden, 4)
-            self.register_buffer("features_mean", torch.rand(features))
-            self.register_buffer("features_scale", 0.05 + torch.rand(features))
+            if features:
+                self.features = nn.Linear(features, width)
+                self.register_buffer("features_mean", torch.rand(features))
+                self.register_buffer("features_scale", 0.05 + torch.rand(features))
 
         def forward(self, ids: Any, types: Any, numbers: Any) -> Any:
-            first = self.body(input_ids=ids, token_type_ids=types).last_hidden_state[:, 0]
-            x = ((numbers - self.features_mean) / self.features_scale).clamp(-5, 5)
-            x = torch.cat([first, nn.functional.gelu(self.features(x))], dim=-1)
+            x = self.body(input_ids=ids, token_type_ids=types).last_hidden_state[:, 0]
+            if features:
+                known = ((numbers - self.features_mean) / self.features_scale).clamp(-5, 5)
+                x = torch.cat([x, nn.functional.gelu(self.features(known))], dim=-1)
             return self.out(nn.functional.gelu(self.joined(x)))
 
     with torch.random.fork_rng(devices=[]):

@@ -37,7 +37,8 @@ def student_graph(
 
     Args:
         tensors: body.* (a BERT without its pooler), features.weight (width, F), joined.weight (H, hidden + width),
-            out.weight (4, H), each with its .bias; features_mean and features_scale (F,).
+            out.weight (4, H), each with its .bias; features_mean and features_scale (F,). Without features.weight
+            it reads the texts alone, and joined.weight is (H, hidden).
         heads: of attention.
         epsilon: of layer normalisation.
         pieces: positions kept, the most that a pair may have.
@@ -53,12 +54,14 @@ def student_graph(
         name = f"body.encoder.layer.{layer}."
         hidden = encoder.layer(hidden, name, heads, epsilon, first_only=layer == last)
     first = graph.op("Squeeze", hidden, graph.const(np.array([1], dtype=np.int64)))
-    joined = graph.op("Concat", first, _features(graph, encoder, tensors), axis=-1)
+    reads_features = "features.weight" in tensors
+    joined = graph.op("Concat", first, _features(graph, encoder, tensors), axis=-1) if reads_features else first
     joined = graph.op("Gelu", encoder.linear(joined, tensors["joined.weight"], tensors["joined.bias"], exact=True))
     encoder.linear(joined, tensors["out.weight"], tensors["out.bias"], out="logits", exact=True)
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["pairs", "pieces"]) for name in ("ids", "types")]
-    width = tensors["features.weight"].shape[1]
-    inputs.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["pairs", width]))
+    if reads_features:
+        width = tensors["features.weight"].shape[1]
+        inputs.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["pairs", width]))
     levels = tensors["out.bias"].shape[0]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["pairs", levels])]
     return finished(graph, "student", inputs, outputs)

@@ -47,7 +47,7 @@ class EncoderSettings(BaseModel):
 
     name: str
     version: int
-    features: tuple[str, ...]  # the numbers it reads of a pair, in this order
+    features: tuple[str, ...]  # the numbers it reads of a pair, in this order; none where it reads the texts alone
     features_sha: str  # of what these numbers, and the texts, are: who gives others is refused
     # From which expected grade on, scaled to [0, 1], a pair is L2, L3, L4; none: the likeliest level.
     thresholds: Annotated[tuple[Cut, Cut, Cut] | None, AfterValidator(_rising)] = None
@@ -103,8 +103,11 @@ class CrossEncoder:
         self._session = None
 
     def _run(self, ids: NDArray[np.int64], types: NDArray[np.int64], features: NDArray[np.float32]) -> Any:
+        inputs: dict[str, NDArray[Any]] = {"ids": ids, "types": types}
+        if self.settings.features:
+            inputs["features"] = features
         try:
-            return self._session.run(None, {"ids": ids, "types": types, "features": features})[0]
+            return self._session.run(None, inputs)[0]
         except Exception as error:  # onnxruntime's errors have no common root of their own
             raise ModelError(f"{self.name} failed ({first_fault(error)})") from None
 
@@ -138,12 +141,12 @@ def open_cross_encoder(folder: Path | None = None, *, threads: int | None = None
     tokenizer = checked_bytes(place / "tokenizer.json", settings.tokenizer_sha256)
     path = place / "model.onnx"
     session = open_session(checked_bytes(path, settings.model_sha256), path, threads)
-    given, scored = [one.name for one in session.get_inputs()], session.get_outputs()[0].shape[-1]
-    width = session.get_inputs()[-1].shape[-1]
-    if given != ["ids", "types", "features"] or (width, scored) != (len(settings.features), LEVELS):
-        raise ModelError(
-            f"{path}: reads {given}, {width} features, and scores {scored} levels, which config.json does not"
-        )
+    given, scored = (
+        [(one.name, *one.shape[-1:]) for one in ends] for ends in (session.get_inputs(), session.get_outputs())
+    )
+    wanted = [("ids", "pieces"), ("types", "pieces"), *([("features", n)] if (n := len(settings.features)) else [])]
+    if given != wanted or scored != [("logits", LEVELS)]:
+        raise ModelError(f"{path}: reads {given} and gives {scored}; config.json wants {wanted} and {LEVELS} levels")
     made = CrossEncoder(session, PairReader(tokenizer, place / "tokenizer.json"), settings)
     made.check()
     return made
