@@ -16,7 +16,7 @@ from extractors.seller import Reader
 from extractors.sources import LONGEST_TEXT, LONGEST_TITLE, Source, fields_of, fields_sha
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
-from lore_mm.mentions import scanner_for
+from lore_mm.mentions import Mention, scanner_for
 from lore_mm.phrase_readings import kind_meant
 from lore_mm.phrases import Phrase, as_reading, read_phrase, read_title
 from lore_mm.schema import Schemas
@@ -37,7 +37,7 @@ class Given:
     def __init__(self, knowledge: Knowledge, schemas: Schemas | None = None) -> None:
         self.knowledge = knowledge
         self.schemas = schemas
-        self.sha = sha_of(["given 2", knowledge.sha, schemas.sha if schemas else None, fields_sha()])
+        self.sha = sha_of(["given 3", knowledge.sha, schemas.sha if schemas else None, fields_sha()])
         self._scanner = scanner_for(knowledge)
 
     def extract(self, inputs: Sequence[ExtractorInput]) -> list[Extraction]:
@@ -89,6 +89,10 @@ class Given:
             value, confidence = named, 0.97
         elif knowledge.is_a(path, named):
             value, confidence = path, 0.97
+        elif filed := _under(path, phrase, knowledge):
+            # of several things that a title names, that which is filed there: the others are words to be found by
+            evidence.append(_said("title", item.title, filed.start, filed.end, filed.canonical))
+            value, confidence = filed.canonical, 0.85
         else:
             generic = knowledge.categories[path].generic
             value, confidence = (named, 0.85) if generic else (path, 0.8)
@@ -121,6 +125,12 @@ class Given:
 
 def _said(source: str, text: str, start: int, end: int, value: str) -> Evidence:
     return Evidence(source, text[start:end], start, end, value=value, extractor="given")
+
+
+def _under(path: str, phrase: Phrase, knowledge: Knowledge) -> Mention | None:
+    """The first kind at or below a place of the category tree that the title names, not behind "for"."""
+    things = (m for m in phrase.mentions if m.table == "category" and not m.negated and m not in phrase.hosts)
+    return next((m for m in things if knowledge.is_a(m.canonical, path)), None)
 
 
 def _belongs(named: str, path: str, knowledge: Knowledge) -> bool:

@@ -43,6 +43,7 @@ def values(out, name):
         ("Blorbo 3000", "Home / Lighting / Unheard of", "lighting"),
         ("Blorbo 3000", None, None),
         ("Velvet Rose", "Beauty > Makeup > Lipsticks", "lipstick"),
+        ("Grey Fabric Sofa football match ball", "Home & Garden > Furniture", "sofa"),  # stuffed with another thing
     ],
 )
 def test_category(title, path, category):
