@@ -13,7 +13,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Quantity", "find_quantities", "format_number", "kind_of_unit", "letter_size", "parse_number", "starts_measured"]
+__all__ = [
+    "Quantity",
+    "find_quantities",
+    "format_number",
+    "kind_of_unit",
+    "letter_size",
+    "parse_number",
+    "starts_measured",
+]
 
 
 class Quantity(NamedTuple):
