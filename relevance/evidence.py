@@ -170,7 +170,13 @@ class ItemView:
                     found.setdefault(singular(w.text), Evidence(source, text[w.start : w.end], w.start, w.end))
         return found
 
-    def ends_a_name(self, start: int, end: int) -> bool:
+    @cached_property
+    def kinds_named(self) -> tuple[Found, ...]:
+        """The kinds that the title calls the item by: nouns by themselves, that nothing further is the name of."""
+        here = ((f, f.evidence[0]) for f in self.mentioned("category", title_only=True) if not f.negated)
+        return tuple(found for found, place in here if self._ends_a_name(place.start or 0, place.end or 0))
+
+    def _ends_a_name(self, start: int, end: int) -> bool:
         """True where the title calls the item by its words [start, end), and what follows is no further noun."""
         words = self._title_words
         at = next((i for i, (w, _) in enumerate(words) if w.start == start), None)

@@ -70,14 +70,9 @@ _APART = frozenset(("related", "distant", "unrelated"))
 
 def _also(step: Step, view: ItemView, asked: list[str], knowledge: Knowledge) -> Finding | None:
     """The title calls it the demanded kind as well: a noun by itself, that nothing further is the name of."""
-    title = view.item.title
-    for found in view.mentioned("category", title_only=True):
-        place = found.evidence[0]
-        start, end = place.start or 0, place.end or 0
-        if found.negated or not any(found.value == want or knowledge.is_a(found.value, want) for want in asked):
-            continue
-        if view.ends_a_name(start, end):
-            reason = f"asks for {step.demand.value}; its title calls it {title[start:end]!r} as well"
+    for found in view.kinds_named:
+        if any(knowledge.is_a(found.value, want) for want in asked):
+            reason = f"asks for {step.demand.value}; its title calls it {found.quote!r} as well"
             return replace(Finding.of("named", found, reason), confidence=_CALLED_SO)
     return None
 
