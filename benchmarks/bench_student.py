@@ -28,7 +28,7 @@ from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.models.cross_encoder import FOLDER
 from lore_mm.rows import item_from_row
 from lore_mm.schema import load_schemas
-from lore_mm.types import ItemFeatures, Query
+from lore_mm.types import ItemFeatures, Judgment, Query
 from relevance.by_student import StudentJudge, open_student
 from relevance.pair_text import item_text
 from relevance.path_features import features_of_pairs
@@ -69,7 +69,7 @@ def bare(judge: StudentJudge, batches: Sequence[Sequence[Pair]]) -> tuple[Callab
     return lambda: [session.run(None, given) for given in inputs] and None, pieces
 
 
-def timed(ways: dict[str, Callable[[], object]]) -> dict[str, float]:
+def timed(ways: dict[str, Callable[[], None]]) -> dict[str, float]:
     """The best of several rounds, in seconds; the ways take turns, so that a busy machine is as busy for each."""
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(ROUNDS):
@@ -104,17 +104,23 @@ def main(
         batches = [some[i : i + size] for i in range(0, len(some), size)]
         session, pieces = bare(judge, batches)
         walked = [judge.rules.judge(batch) for batch in batches]
-        work: dict[str, Callable[[], object]] = {
-            "judge": lambda batches=batches: [judge.judge(batch) for batch in batches],
-            "bare": session,
-            "rules": lambda batches=batches: [judge.rules.judge(batch) for batch in batches],
-            "numbers": lambda batches=batches, walked=walked: [
-                ([item_text(f) for f in {id(f): f for _, f in b}.values()], features_of_pairs(b, w))
-                for b, w in zip(batches, walked, strict=True)
-            ],
-        }
-        best = timed(work)
-        shares = [best[name] / best["judge"] for name in ("bare", "rules", "numbers")]
+
+        def judged(batches: list[list[Pair]] = batches) -> None:
+            for batch in batches:
+                judge.judge(batch)
+
+        def ruled(batches: list[list[Pair]] = batches) -> None:
+            for batch in batches:
+                judge.rules.judge(batch)
+
+        def told(batches: list[list[Pair]] = batches, walked: list[list[Judgment]] = walked) -> None:
+            for batch, judgments in zip(batches, walked, strict=True):
+                for features in {id(f): f for _, f in batch}.values():
+                    item_text(features)
+                features_of_pairs(batch, judgments)
+
+        best = timed({"judge": judged, "bare": session, "rules": ruled, "told": told})
+        shares = [best[name] / best["judge"] for name in ("bare", "rules", "told")]
         print(
             f"{size:>6} {len(some) / best['judge']:>9,.0f} {pieces:>7.1f} "
             f"{shares[0]:>13.0%} {shares[1]:>7.0%} {shares[2]:>15.0%}"
