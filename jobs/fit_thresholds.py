@@ -1,4 +1,4 @@
-"""`lore calibrate attributes`: how far each extractor is to be believed, and from when a field need not be asked for, from labels.
+"""`lore calibrate attributes`: how far each extractor is to be believed, and what need not be asked for, from labels.
 
 Extractors run over the training split of a labelled data set, under the schemas that `lore extract` asks by; their
 answers are fitted (`extractors.calibrate_fit`). What came of it is measured on the test split: how many fields are

@@ -50,13 +50,13 @@ class Graph:
         return name
 
 
-def finished(graph: Graph, name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
-    """The checked ModelProto of a graph."""
+def finished(graph: Graph, name: str, inputs: Sequence[Any], outputs: Sequence[Any], also: str = "") -> Any:
+    """The checked ModelProto of a graph; `also` is another domain that its operators come from."""
     from onnx import checker, helper
 
     made = helper.make_model(
         helper.make_graph(graph.nodes, name, inputs, outputs, graph.constants),
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid("", OPSET), *([helper.make_opsetid(also, 3)] if also else [])],
         ir_version=_IR,
         producer_name="lore-mm",
     )

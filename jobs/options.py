@@ -79,7 +79,9 @@ ModelOption = Annotated[
 ]
 CalibrationFile = Annotated[
     Path | None,
-    typer.Option("--calibration", help="What `lore calibrate attributes` wrote; the store's calibration.json unless given."),
+    typer.Option(
+        "--calibration", help="What `lore calibrate attributes` wrote; the store's calibration.json unless given."
+    ),
 ]
 
 

@@ -25,7 +25,7 @@ from relevance.word_features import WORD_FEATURES, ItemWords, QueryWords, read_i
 
 __all__ = ["FEATURES", "FEATURES_SHA", "GROUPS", "PATH_FEATURES", "features_of_pairs", "path_features"]
 
-_VERSION = 1  # to be raised when a number's meaning changes and its name does not, or `relevance.pair_text` changes
+_VERSION = 2  # to be raised when a number's meaning changes and its name does not, or `relevance.pair_text` changes
 
 # Dimensions that are told together, because few queries speak of them.
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -51,7 +51,7 @@ _GROUP_OF = {dimension: i for i, dimensions in enumerate(GROUPS.values()) for di
 _HEAD_RELATIONS = (
     "exact", "synonym", "hyponym", "hyponym_precise", "named", "hypernym", "sibling", "co_hyponym", "similar",
     "related", "distant", "accessory", "main_of_accessory", "whole", "unrelated", "words_all", "words_some",
-    "words_none", "words_everyday", "unstated", "brand_other", "other_model", "series_variant",
+    "words_none", "words_beside", "words_everyday", "unstated", "brand_other", "other_model", "series_variant",
 )  # fmt: skip
 # What some leg, of whatever dimension, was found to be.
 _SOME_LEG: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -62,6 +62,7 @@ _SOME_LEG: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "some_model_other": ("other_model",),
         "some_model_variant": ("series_variant",),
         "some_model_accessory": ("model_accessory",),
+        "some_derivative": ("processed", "patterned", "likeness", "ingredient", "raw", "imitation"),
         "some_near": ("near", "covers", "narrower", "member", "base", "family", "kin", "near_stage", "one_step"),
         "some_other": ("other", "contradicts", "far_stage", "other_count", "part_of_set", "set_of_single"),
         "some_deviates": ("deviates", "other_year", "other_model_year"),
@@ -72,10 +73,10 @@ _SOME_LEG: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 _SILENT = frozenset(
-    "unstated unstated_model_year words_none words_some words_everyday negation_unstated other_currency".split()
+    "unstated unstated_model_year words_none words_some words_everyday negation_unstated other_currency plain".split()
 )
 _UNASKED = frozenset(_SOME_LEG["unasked_niche"] + _SOME_LEG["unasked_second_rate"])
-_WORDS = ("words_all", "words_some", "words_none", "words_everyday")
+_WORDS = ("words_all", "words_some", "words_none", "words_beside", "words_everyday")
 _HARD_TYPES = (
     "domain_jargon", "entity_relation", "solution_seeking", "question", "negative_constraint", "multi_attribute",
     "other",

@@ -1,4 +1,4 @@
-"""A student of random weights on a tiny BERT: the torch module that the graph must equal, and its files."""
+"""A student of random weights on a tiny BERT: what the graph must equal, and its files."""
 
 from __future__ import annotations
 
@@ -9,61 +9,58 @@ from typing import Any
 
 import numpy as np
 
+from jobs.student.forest import LEAST, Growing, grown, joined, levels_of
 from lore_mm.fingerprint import sha_of_bytes
 from lore_mm.models.cross_encoder import EncoderSettings
 from tests.tiny_tagger import tiny_bert
 
-__all__ = ["student_module", "tiny_student"]
+__all__ = ["Student", "tiny_student"]
 
 
-def student_module(body: Path, features: int, seed: int = 0, hidden: int = 16, width: int = 8) -> Any:
-    """The module, with weights large enough that its levels differ, and its forward pass as in training."""
-    import torch
-    from safetensors.torch import load_file
-    from torch import nn
-    from transformers import BertConfig, BertModel
+class Student:
+    """A reader of random weights and trees grown on random levels: what the graph must equal."""
 
-    class Student(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            config = BertConfig.from_pretrained(body)
-            self.body = BertModel(config, add_pooling_layer=False)
-            self.body.load_state_dict(load_file(body / "model.safetensors"), strict=False)
-            self.joined = nn.Linear(config.hidden_size + (width if features else 0), hidden)
-            self.out = nn.Linear(hidden, 4)
-            if features:
-                self.features = nn.Linear(features, width)
-                self.register_buffer("features_mean", torch.rand(features))
-                self.register_buffer("features_scale", 0.05 + torch.rand(features))
+    def __init__(self, body: Path, features: int, seed: int = 0) -> None:
+        import torch
+        from torch import nn
 
-        def forward(self, ids: Any, types: Any, numbers: Any) -> Any:
-            x = self.body(input_ids=ids, token_type_ids=types).last_hidden_state[:, 0]
-            if features:
-                known = ((numbers - self.features_mean) / self.features_scale).clamp(-5, 5)
-                x = torch.cat([x, nn.functional.gelu(self.features(known))], dim=-1)
-            return self.out(nn.functional.gelu(self.joined(x)))
+        from jobs.student.learner import PairModel
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        made = Student()
-        for part in (made.joined, made.out):
-            nn.init.normal_(part.weight, std=0.4)
-    return made.eval()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.reader = PairModel.of_body(body).eval()
+            for part in (self.reader.joined, self.reader.out):
+                nn.init.normal_(part.weight, std=2.0)
+        chance = np.random.default_rng(seed)
+        read = chance.dirichlet(np.ones(4), 400)
+        numbers = chance.random((400, features))
+        levels = 1 + (read.argmax(axis=1) + (numbers.sum(axis=1) > features / 2)) % 4
+        self.trees = grown(joined(numbers, read), levels, Growing(trees=12, least_pairs=3))
+
+    def __call__(self, ids: Any, types: Any, numbers: Any) -> Any:
+        import torch
+
+        with torch.no_grad():
+            read = self.reader(ids, types, torch.ones_like(ids)).softmax(-1).numpy()
+        made = levels_of(self.trees, joined(numbers.numpy(), read))
+        return torch.from_numpy(np.log(np.maximum(made, LEAST)).astype(np.float32))
 
 
 def tiny_student(
     folder: Path, features: Sequence[str], features_sha: str = "0", *, int8: bool = True, **settings: Any
 ) -> tuple[Path, Any]:
-    """Write model.onnx, tokenizer.json and config.json; the folder, and the torch module they are of."""
+    """Write model.onnx, tokenizer.json and config.json; the folder, and the student they are of."""
     from jobs.onnx_bert import WEIGHT_LEVELS
     from jobs.student.graph import student_graph
 
     body = tiny_bert(folder / "body")
-    module = student_module(body, len(features))
-    config = module.body.config
-    tensors = {key: value.detach().numpy().astype(np.float32) for key, value in module.state_dict().items()}
+    module = Student(body, len(features))
+    config = module.reader.body.config
+    tensors = {key: value.detach().numpy().astype(np.float32) for key, value in module.reader.state_dict().items()}
     model = student_graph(
         tensors,
+        module.trees,
+        features=len(features),
         heads=config.num_attention_heads,
         epsilon=config.layer_norm_eps,
         pieces=config.max_position_embeddings,

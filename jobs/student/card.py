@@ -15,7 +15,7 @@ The keys of metrics.json; what is not there is left out of the card, but for the
     ablations       {what was left out: {metric: {"value", "low", "high"}}}, trained and measured as the first set
     calibration     {"ece_4", "temperature"} and other numbers by name
     parity          {"largest_difference"}: logits, ONNX in float32 against torch
-    quantisation    {"kappa_lost", "grades_changed"}: int8 against float32
+    quantisation    {"grades_changed"}: share of the judged pairs, int8 against float32
     speed           {what: number}, as benchmarks/bench_student.py prints them
     training        {setting: value}
 """
@@ -80,13 +80,13 @@ on onnxruntime and tokenizers alone (`pip install 'lore-mm[tagger]'`). It is jud
 ## What it is
 
 - An encoder of {body["layers"]} layers, {body["width"]} wide, begun from {body["name"]} ({body["licence"]}). It reads
-  `[CLS] query [SEP] item [SEP]`, at most {MOST_PIECES} word pieces; of the query at most {MOST_QUERY_PIECES}. The item
-  is one line: title, brand, category, what was extracted, the seller's own fields; at most {LONGEST_LINE} characters.
+  `[CLS] query [SEP] title [SEP]`, at most {MOST_PIECES} word pieces; of the query at most {MOST_QUERY_PIECES}, of the
+  title at most {LONGEST_LINE} characters. It learnt from made-up pairs alone (lessons): it has seen no judgment.
 - {len(settings.features)} features, each in [0, 1]: {len(PATH_FEATURES)} of the rules' path (their probabilities, the
   relation of the head, level and confidence of each group of dimensions), {rest} of how the query was read, and
   {len(WORD_FEATURES)} of the words that query and item share. No id, no price, no count over other pairs is among them.
-- What the encoder makes of the first piece and of the features is joined in one hidden map. Logits are divided by
-  {settings.temperature:g}. {grade}
+- Extremely randomised trees (Geurts, Ernst and Wehenkel 2006), grown on judged pairs, vote on the level: they see the
+  features and the logarithms of what the encoder makes of the pair. {grade}
 - A pair's result does not depend on the pairs beside it: nothing is padded, and every piece's activations are quantised
   by themselves. `config.json` keeps the sha256 of both files, which is compared before they are opened, and features by
   name and version: others than those it was trained on are refused."""
@@ -154,8 +154,8 @@ def _systems(systems: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def _notes(metrics: Mapping[str, Any]) -> Iterator[str]:
     if lost := metrics.get("quantisation"):
         yield (
-            f"- What int8 costs: {lost['kappa_lost']:+.4f} of kappa² against float32; {lost['grades_changed']:.4f} of "
-            "the grades are others."
+            f"- What int8 costs: {lost['grades_changed']:.4f} of the grades of the judged pairs are others than with "
+            "the encoder in float32."
         )
     if parity := metrics.get("parity"):
         yield f"- ONNX in float32 against torch: logits differ by {parity['largest_difference']:.1e} at most."

@@ -1,7 +1,7 @@
 """A small cross-encoder: how well an item answers a query, from both texts read together and from numbers about them.
 
-A small BERT in int8 (ONNX) reads the pair; what it makes of it is joined with the features that its config.json names,
-in that order, and told as probabilities of L1 to L4. A pair's result does not depend on the pairs beside it: only
+A small BERT in int8 (ONNX) reads the pair; trees vote on what it makes of it and on the features that its config.json
+names, in that order: probabilities of L1 to L4. A pair's result does not depend on the pairs beside it: only
 pairs of as many pieces are run together, so that nothing is padded, and the model quantises each piece's activations
 by themselves. Runs on onnxruntime and tokenizers alone.
 
@@ -47,7 +47,7 @@ class EncoderSettings(BaseModel):
 
     name: str
     version: int
-    features: tuple[str, ...]  # the numbers it reads of a pair, in this order; none where it reads the texts alone
+    features: tuple[str, ...]  # the numbers it reads of a pair, in this order
     features_sha: str  # of what these numbers, and the texts, are: who gives others is refused
     # From which expected grade on, scaled to [0, 1], a pair is L2, L3, L4; none: the likeliest level.
     thresholds: Annotated[tuple[Cut, Cut, Cut] | None, AfterValidator(_rising)] = None
@@ -103,11 +103,8 @@ class CrossEncoder:
         self._session = None
 
     def _run(self, ids: NDArray[np.int64], types: NDArray[np.int64], features: NDArray[np.float32]) -> Any:
-        inputs: dict[str, NDArray[Any]] = {"ids": ids, "types": types}
-        if self.settings.features:
-            inputs["features"] = features
         try:
-            return self._session.run(None, inputs)[0]
+            return self._session.run(None, {"ids": ids, "types": types, "features": features})[0]
         except Exception as error:  # onnxruntime's errors have no common root of their own
             raise ModelError(f"{self.name} failed ({first_fault(error)})") from None
 
@@ -144,7 +141,7 @@ def open_cross_encoder(folder: Path | None = None, *, threads: int | None = None
     given, scored = (
         [(one.name, *one.shape[-1:]) for one in ends] for ends in (session.get_inputs(), session.get_outputs())
     )
-    wanted = [("ids", "pieces"), ("types", "pieces"), *([("features", n)] if (n := len(settings.features)) else [])]
+    wanted = [("ids", "pieces"), ("types", "pieces"), ("features", len(settings.features))]
     if given != wanted or scored != [("logits", LEVELS)]:
         raise ModelError(f"{path}: reads {given} and gives {scored}; config.json wants {wanted} and {LEVELS} levels")
     made = CrossEncoder(session, PairReader(tokenizer, place / "tokenizer.json"), settings)
