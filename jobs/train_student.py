@@ -131,8 +131,9 @@ def _judged(addresses: list[str], knowledge: Knowledge) -> tuple[list[Judged], d
         if not name:
             raise InputError(f"--judged {address!r}: legal is SET=LICENCE, such as demo=MIT")
         data = open_relevance(str(demo_folder()) if name == "demo" else name, Wanted())
-        sets.append(read_judged(data, knowledge))
-        licences[name.partition(":")[0]] = licence
+        kind = name.partition(":")[0]
+        sets.append(read_judged(kind, data, knowledge))
+        licences[kind] = licence
     return sets, licences
 
 

@@ -28,6 +28,7 @@ class Judged:
     follow it.
     """
 
+    name: str
     data: RelevanceSet
     material: Material
     places: tuple[int, ...]
@@ -48,7 +49,7 @@ class Judged:
         return sha_of([self.data.sha, list(self.texts), self.features.tolist()])
 
 
-def read_judged(data: RelevanceSet, knowledge: Knowledge) -> Judged:
+def read_judged(name: str, data: RelevanceSet, knowledge: Knowledge) -> Judged:
     """Read a set's queries and items, and walk the rules' paths."""
     material, rules = read_set(data, knowledge), RulesJudge(knowledge)
     known = [i for i, pair in enumerate(data.pairs) if pair.item_id in material.features]
@@ -58,6 +59,7 @@ def read_judged(data: RelevanceSet, knowledge: Knowledge) -> Judged:
     walked = rules.judge(pairs)
     kept = [k for k, one in enumerate(walked) if one.grade is not None]
     return Judged(
+        name=name,
         data=data,
         material=material,
         places=tuple(known[k] for k in kept),

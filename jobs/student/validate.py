@@ -25,6 +25,7 @@ from relevance.baselines import cross_fitted, fit_thresholds, folds_of
 __all__ = ["FOLDS", "across_sets", "held_out", "measured", "thresholds_of"]
 
 FOLDS = 5
+_UNSEEN = "its split test alone: queries whose labels the rules were not tuned on either; cross-validated as above"
 _RESAMPLES = 1000
 Made = NDArray[np.float64]
 
@@ -66,8 +67,11 @@ def measured(
             _run(name, one, made[number], one.levels, one.queries, made[number], slice(None))
             for name, made in others.items()
         ]
-        rows = _rows(one, [runs[0], runs[3], *more, *_scored(one, embedder)])
-        tables.append(rows)
+        scored = _scored(one, embedder)
+        tables.append(_rows(one, [runs[0], runs[3], *more, *scored]))
+        if at_test := [i for i, pair in enumerate(one.pairs) if pair.split == "test"]:
+            few = [_part(run, at_test) for run in (runs[0], scored[0])]
+            tables.append(_rows(one, few, how=_UNSEEN, at=at_test))
         if not number:
             labels = Labels([int(level) for level in one.levels], one.queries, _RESAMPLES)
             ablations = {run.name: plain(labels.score(run).metrics) for run in runs[1:3]}
@@ -154,8 +158,15 @@ def _scored(one: Judged, embedder: str) -> list[SystemRun]:
     return found
 
 
-def _rows(one: Judged, runs: Sequence[SystemRun], how: str = "") -> dict[str, Any]:
-    labels = Labels([int(level) for level in one.levels], one.queries, _RESAMPLES)
+def _part(run: SystemRun, at: Sequence[int]) -> SystemRun:
+    judgments = None if run.judgments is None else [run.judgments[i] for i in at]
+    return SystemRun(run.name, [run.grades[i] for i in at], [run.scores[i] for i in at], judgments)
+
+
+def _rows(one: Judged, runs: Sequence[SystemRun], how: str = "", at: Sequence[int] | None = None) -> dict[str, Any]:
+    places = range(len(one.levels)) if at is None else at
+    queries = [one.queries[i] for i in places]
+    labels = Labels([int(one.levels[i]) for i in places], queries, _RESAMPLES)
     first = runs[0]
     systems: dict[str, Any] = {}
     for run in runs:
@@ -166,10 +177,10 @@ def _rows(one: Judged, runs: Sequence[SystemRun], how: str = "") -> dict[str, An
         else:
             systems[run.name]["difference"] = labels.difference(first, run)
         kappa = systems[run.name]["metrics"]["quadratic_kappa"]
-        say(f"{one.data.name}: {run.name}: kappa {kappa['value']} [{kappa['low']}, {kappa['high']}]")
+        say(f"{one.name}: {run.name}: kappa {kappa['value']} [{kappa['low']}, {kappa['high']}]")
     return {
-        "set": one.data.name.partition(":")[0],
+        "set": one.name,
         "how": how or f"cross-validated over queries in {FOLDS} folds, thresholds too",
-        "queries": len(set(one.queries)),
+        "queries": len(set(queries)),
         "systems": systems,
     }
