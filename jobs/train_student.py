@@ -76,7 +76,7 @@ def main(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE of the reader's schedule; may be repeated.")
     ] = None,
-    trees: Annotated[int, typer.Option(min=1, help="Trees that vote.")] = 60,
+    trees: Annotated[int, typer.Option(min=1, help="Trees that vote.")] = 80,
     plain: Annotated[
         bool, typer.Option("--plain", help="Measure a plain cross-encoder in the same folds too: minutes a fold.")
     ] = False,
