@@ -113,7 +113,8 @@ whose path it carries as its explanation. The path's levels are the rulebook's a
 
 Not for: queries without a demand (they get no grade), other languages, kinds of goods far from those it was trained on
 without measuring it there first, decisions about people. A rule that is changed changes the numbers it reads, but not
-what it learnt: after large changes it should be trained anew."""
+what it learnt: after large changes it should be trained anew. Its thresholds are those of the sets below: on another
+shop it ranks better than it grades, until they are fitted there."""
 
 
 def _figures(metrics: Mapping[str, Any]) -> Iterator[str]:
