@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lore_mm.errors import ModelError
+from jobs.bert_body import by_depth, open_body
 from lore_mm.models.pair_pieces import PairPieces
 
 __all__ = ["PairModel", "Taught", "loss_of", "predict"]
@@ -54,14 +53,7 @@ class PairModel(nn.Module):
         Raises:
             ModelError: the folder holds no BERT.
         """
-        from transformers import BertConfig, BertModel
-
-        body = BertModel(BertConfig.from_pretrained(folder), add_pooling_layer=False)
-        tensors = {k.removeprefix("bert."): v for k, v in load_file(folder / "model.safetensors").items()}
-        missing, _ = body.load_state_dict(tensors, strict=False)
-        if missing:
-            raise ModelError(f"{folder}: tensors are missing, first {missing[0]!r}")
-        return cls(body, dropout)
+        return cls(open_body(folder), dropout)
 
     def forward(self, ids: Tensor, types: Tensor, mask: Tensor) -> Tensor:
         """(n, 4)."""
@@ -72,14 +64,7 @@ class PairModel(nn.Module):
 
     def named_groups(self) -> Iterator[tuple[str, nn.Parameter, int | None]]:
         """Every parameter with its depth: layers above it in the body, None for what stands on the body."""
-        layers = self.body.config.num_hidden_layers
-        for name, parameter in self.named_parameters():
-            if not name.startswith("body."):
-                yield name, parameter, None
-            elif ".layer." in name:
-                yield name, parameter, layers - 1 - int(name.split(".layer.")[1].split(".")[0])
-            else:
-                yield name, parameter, layers
+        return by_depth(self, self.body.config.num_hidden_layers)
 
 
 def loss_of(model: PairModel, rows: Sequence[Taught], generator: torch.Generator) -> Tensor:

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from jobs.bert_body import by_depth, open_body
 from jobs.tagger.data import Example
-from lore_mm.errors import ModelError
 from lore_mm.knowledge import load_knowledge
 from lore_mm.mentions import scanner_for
 from lore_mm.models.query_words import HINTS, Reader, hints_of
@@ -100,15 +99,7 @@ class TaggerModel(nn.Module):
         Raises:
             ModelError: the folder holds no BERT.
         """
-        from transformers import BertConfig, BertModel
-
-        config = BertConfig.from_pretrained(folder)
-        body = BertModel(config, add_pooling_layer=False)
-        tensors = {k.removeprefix("bert."): v for k, v in load_file(folder / "model.safetensors").items()}
-        missing, _ = body.load_state_dict(tensors, strict=False)
-        if missing:
-            raise ModelError(f"{folder}: tensors are missing, first {missing[0]!r}")
-        return cls(body, labels, hints=hints, dropout=dropout)
+        return cls(open_body(folder), labels, hints=hints, dropout=dropout)
 
     def forward(self, batch: Batch) -> Tensor:
         """(n, words, labels)."""
@@ -121,14 +112,7 @@ class TaggerModel(nn.Module):
 
     def named_groups(self) -> Iterator[tuple[str, nn.Parameter, int | None]]:
         """Every parameter with its depth: layers above it in the body, None for what stands on the body."""
-        layers = self.body.config.num_hidden_layers
-        for name, parameter in self.named_parameters():
-            if not name.startswith("body."):
-                yield name, parameter, None
-            elif ".layer." in name:
-                yield name, parameter, layers - 1 - int(name.split(".layer.")[1].split(".")[0])
-            else:
-                yield name, parameter, layers
+        return by_depth(self, self.body.config.num_hidden_layers)
 
 
 def collate(rows: Sequence[Encoded], device: str = "cpu") -> Batch:
