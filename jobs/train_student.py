@@ -99,7 +99,7 @@ def main(
     from lore_mm.models.cross_encoder import EncoderSettings
 
     before = time.monotonic()
-    counts = _counts(lessons)
+    counts, named = _counts(lessons), _named(judged)
     shop, knowledge = _open(body, checkpoint, device), load_knowledge()
     from jobs.student.workshop import READER, made_lessons
 
@@ -107,7 +107,7 @@ def main(
     made = made_lessons(catalogue, queries, knowledge, counts, seed)
     say(f"{len(made):,} lessons: " + ", ".join(f"{n:,} {name}" for name, n in _standings(made)))
     model = shop.taught(made, schedule)
-    sets, licences = _judged(judged, knowledge)
+    sets, licences = _judged(named, knowledge)
     metrics = shop.made(model, sets, licences, Growing(trees=trees), out, embedder, plain=plain)
     metrics |= _told(sets, licences, counts)
     metrics["training"] |= {"lessons": list(counts), "seconds": round(time.monotonic() - before), **asdict(schedule)}
@@ -121,15 +121,23 @@ def main(
         print_json(metrics)
 
 
-def _judged(addresses: list[str], knowledge: Knowledge) -> tuple[list[Judged], dict[str, str]]:
+def _named(addresses: list[str]) -> list[tuple[str, str]]:
+    """(set, licence) of each SET=LICENCE."""
+    found = []
+    for address in addresses:
+        name, _, licence = address.rpartition("=")
+        if not name or not licence:
+            raise InputError(f"--judged {address!r}: legal is SET=LICENCE, such as demo=MIT")
+        found.append((name, licence))
+    return found
+
+
+def _judged(named: list[tuple[str, str]], knowledge: Knowledge) -> tuple[list[Judged], dict[str, str]]:
     """The graded sets, and set → licence."""
     from jobs.student.material import read_judged
 
     sets, licences = [], {}
-    for address in addresses:
-        name, _, licence = address.rpartition("=")
-        if not name:
-            raise InputError(f"--judged {address!r}: legal is SET=LICENCE, such as demo=MIT")
+    for name, licence in named:
         data = open_relevance(str(demo_folder()) if name == "demo" else name, Wanted())
         kind = name.partition(":")[0]
         sets.append(read_judged(kind, data, knowledge))

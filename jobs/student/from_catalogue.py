@@ -14,6 +14,7 @@ from functools import cached_property
 
 from jobs.student.kinds import Product, head_words, supplies, words_of
 from jobs.student.lessons import Lesson, Standing
+from lore_mm.errors import InputError
 from lore_mm.knowledge import Knowledge
 from lore_mm.text import singular
 
@@ -32,7 +33,11 @@ Choice = Callable[[random.Random], Iterator[Lesson]]
 
 
 class CatalogueLessons:
-    """Makes lessons of a catalogue's products."""
+    """Makes lessons of a catalogue's products.
+
+    Raises:
+        InputError: no kind is told of any three products.
+    """
 
     def __init__(self, products: Sequence[Product], knowledge: Knowledge) -> None:
         self.products = products
@@ -49,6 +54,8 @@ class CatalogueLessons:
                 self._of_kind[one.kind].append(i)
             if one.brand:
                 self._of_maker[self._makers[i]].append(i)
+        if not self._kinds[0]:
+            raise InputError("the catalogue's titles tell no kinds of things (jobs/student/kinds.toml says how)")
         self._heads = head_words(list(self._of_kind))
         self._nouns = self._heads | {word for kind in self._of_kind for word in words_of(kind)[1:]}
 
@@ -61,6 +68,8 @@ class CatalogueLessons:
         return found[:count]
 
     def _of_a_maker(self, chance: random.Random) -> Iterator[Lesson]:
+        if not self._makers_asked:
+            return
         maker = chance.choice(self._makers_asked)
         yield from self._some(maker, self._of_maker[maker], "same", 5, chance)
         others = [i for i in self._with_all(words_of(maker)) if self._makers[i] != maker]
@@ -69,6 +78,8 @@ class CatalogueLessons:
         yield from self._some(maker, strangers, "other", 2, chance)
 
     def _of_a_line(self, chance: random.Random) -> Iterator[Lesson]:
+        if not self._lines:
+            return
         maker, line = chance.choice(self._lines)
         query = chance.choice([line, f"{maker} {line}"])
         having = self._having[singular(line)]

@@ -125,10 +125,14 @@ def _learnt(rows: Sequence[Mapping[str, Any]], titles: Sequence[str], kinds: lis
         raise MissingExtraError(error.name or "sklearn", "train") from None
     texts = [f"{title} {row.get('short_description') or ''}" for title, row in zip(titles, rows, strict=True)]
     names = [" ".join(json.loads(row.get("attributes") or "{}")) for row in rows]
-    words = TfidfVectorizer(min_df=2, token_pattern=r"[A-Za-z]{2,}", sublinear_tf=True).fit_transform(texts)
-    fields = TfidfVectorizer(min_df=3, token_pattern=r"\S+", binary=True).fit_transform(names)
-    table, counts = hstack([words, fields]).tocsr(), Counter(kinds)
+    counts = Counter(kinds)
     known = [i for i, kind in enumerate(kinds) if kind and counts[kind] >= _LEARNT_FROM]
+    if len({kinds[i] for i in known}) < 2:
+        return kinds  # nothing to tell apart
+    parts = [TfidfVectorizer(min_df=2, token_pattern=r"[A-Za-z]{2,}", sublinear_tf=True).fit_transform(texts)]
+    if any(names):
+        parts.append(TfidfVectorizer(min_df=3, token_pattern=r"\S+", binary=True).fit_transform(names))
+    table = hstack(parts).tocsr()
     model = SGDClassifier(loss="log_loss", alpha=2e-6, max_iter=15, random_state=0)
     model.fit(table[known], [kinds[i] for i in known])
     likely = model.predict_proba(table)
