@@ -21,24 +21,32 @@ knows no rules and no model.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
-from typing import Literal, NoReturn
+from typing import Literal
 
-from lore_mm.errors import InputError, nearest
+from lore_mm.errors import InputError
 from lore_mm.types import Demand, Evidence, Grade, Judgment, Leg, MatchPath
+from relevance.path_line import Line, clipped, flat, quoted, word
 from relevance.relations import DIMENSIONS, LEGAL
 
-__all__ = ["LONGEST", "parse", "render", "verdict"]
+__all__ = [
+    "LONGEST",
+    "check_written",
+    "parse",
+    "read_demand",
+    "read_found",
+    "read_leg",
+    "read_verdict",
+    "render",
+    "verdict",
+    "write_demand",
+    "write_found",
+    "write_leg",
+]
 
 LONGEST = 2**20  # characters that are read
-_PLAIN = re.compile(r"[A-Za-z0-9_.:\-]+")  # what stands without quotes where a word is wanted
-_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|-?inf|nan")
-_LINE_ENDS = re.compile("[\x85\u2028\u2029]")  # to some readers, though not to JSON
-_JSON = json.JSONDecoder()
 _MARKS = {" (head, wish)": ("head", "wish"), " (head)": ("head",), " (wish)": ("wish",)}
 
 
@@ -47,8 +55,8 @@ _MARKS = {" (head, wish)": ("head", "wish"), " (head)": ("head",), " (wish)": ("
 
 def render(judgment: Judgment) -> str:
     """The readable path of a judgment, one line a leg."""
-    lines = [f"query {_quoted(judgment.query)}", f"item {_quoted(judgment.item_id)}"]
-    lines += [_leg(leg) for leg in (judgment.path.legs if judgment.path else ())]
+    lines = [f"query {quoted(judgment.query)}", f"item {quoted(judgment.item_id)}"]
+    lines += [write_leg(leg) for leg in (judgment.path.legs if judgment.path else ())]
     lines += [f"said {judgment.said}"] if judgment.said else []
     lines += [f"samples {' '.join(map(str, judgment.samples))}"] if judgment.samples else []
     return "\n".join([*lines, verdict(judgment)])
@@ -57,49 +65,43 @@ def render(judgment: Judgment) -> str:
 def verdict(judgment: Judgment) -> str:
     """The last line: the grade with its failed dimensions and score, or why there is none."""
     if judgment.grade is None:
-        return f"no grade: {_flat(judgment.error or '') or 'unknown'}"
-    failed = f" [{', '.join(map(_word, judgment.failed_dimensions))}]" if judgment.failed_dimensions else ""
+        return f"no grade: {flat(judgment.error or '') or 'unknown'}"
+    failed = f" [{', '.join(map(word, judgment.failed_dimensions))}]" if judgment.failed_dimensions else ""
     score = "" if judgment.score is None else f" score {judgment.score:.3f}"
     return f"grade {judgment.grade}{failed}{score}"
 
 
-def _leg(leg: Leg) -> str:
+def write_leg(leg: Leg) -> str:
+    """A leg as its line has it."""
+    return f"{write_demand(leg)}: {word(leg.relation)}{write_found(leg)}{_ruling(leg)}"
+
+
+def write_demand(leg: Leg) -> str:
+    """The beginning of a leg's line: what is asked for, and which attribute would answer it."""
     demand = leg.demand
-    place = _word(demand.dimension) + ("" if leg.attribute == demand.dimension else f"/{_word(leg.attribute)}")
-    asked = ("no " if demand.polarity < 0 else "") + _quoted(demand.value)
+    place = word(demand.dimension) + ("" if leg.attribute == demand.dimension else f"/{word(leg.attribute)}")
+    asked = ("no " if demand.polarity < 0 else "") + quoted(demand.value)
     if demand.canonical != demand.value:
-        asked += " as " + ("?" if demand.canonical is None else _quoted(demand.canonical))
+        asked += " as " + ("?" if demand.canonical is None else quoted(demand.canonical))
     marks = ["head"] * (demand.role == "head") + ["wish"] * (demand.strictness == "soft")
     asked += f" ({', '.join(marks)})" if marks else ""
-    found = "".join(f" {_quoted(value)}" for value in leg.found)
-    return f"- {place} {asked}: {_word(leg.relation)}{found}{_evidence(leg)}{_ruling(leg)}"
+    return f"- {place} {asked}"
 
 
-def _evidence(leg: Leg) -> str:
-    place = ""
+def write_found(leg: Leg) -> str:
+    """What was found and where, with a space before it; empty where nothing was."""
+    place = "".join(f" {quoted(value)}" for value in leg.found)
     if leg.evidence:
         first = leg.evidence[0]
-        place = f" in {_word(first.source)}" + (f" {_quoted(first.quote)}" if first.quote else "")
+        place += f" in {word(first.source)}" + (f" {quoted(first.quote)}" if first.quote else "")
     return place + ("" if leg.deviation is None else f" off {leg.deviation:.9g}")
 
 
 def _ruling(leg: Leg) -> str:
     said = "" if leg.level is None and leg.rule_id is None else f" => {'?' if leg.level is None else leg.level}"
-    said += "" if leg.rule_id is None else f" {_word(leg.rule_id)}"
-    reason = _flat(leg.reason)
+    said += "" if leg.rule_id is None else f" {word(leg.rule_id)}"
+    reason = flat(leg.reason)
     return said + (f" | {reason}" if reason else "")
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _word(text: str) -> str:
-    return text if _PLAIN.fullmatch(text) else _quoted(text)
-
-
-def _quoted(text: str) -> str:
-    return _LINE_ENDS.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(text, ensure_ascii=False))
 
 
 # ---------------------------------------------------------------------------------------------------------- from words
@@ -116,7 +118,7 @@ def parse(text: str) -> Judgment:
     """
     if len(text) > LONGEST:
         raise InputError(f"path: {len(text):,} characters, the limit is {LONGEST:,}")
-    lines = [_Line(line, number) for number, line in enumerate(text.split("\n"), 1)]
+    lines = [Line(line, number) for number, line in enumerate(text.split("\n"), 1)]
     if len(lines) < 3:
         lines[-1].fail("the path ends too early; legal: query, item, the legs, and a grade or no grade")
     first, second, *rest, last = lines
@@ -128,8 +130,8 @@ def parse(text: str) -> Judgment:
     if rest and rest[-1].take("said "):
         said = rest[-1].grade()
         rest.pop().end()
-    legs = tuple(_read_leg(line) for line in rest)
-    found = _read_verdict(last)
+    legs = tuple(read_leg(line) for line in rest)
+    found = read_verdict(last)
     judgment = replace(
         found,
         query=query,
@@ -138,108 +140,51 @@ def parse(text: str) -> Judgment:
         said=said,
         samples=samples,
     )
-    for line, wanted in zip(lines, render(judgment).split("\n"), strict=True):
-        if line.text != wanted:
-            pairs = zip(line.text, wanted, strict=False)
-            line.at = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-            legal = _clipped(wanted[line.at :]) if line.at < len(wanted) else "the end of the line"
-            line.fail(f"not as it is written; legal here: {legal}")
+    check_written(lines, render(judgment))
     return judgment
 
 
-class _Line:
-    """A line of a path, read from the left."""
+def check_written(lines: Sequence[Line], written: str) -> None:
+    """Check that lines are, to the character, what is written of what they tell.
 
-    def __init__(self, text: str, place: int) -> None:
-        self.text, self.place, self.at = text, place, 0
-
-    def fail(self, reason: str) -> NoReturn:
-        raise InputError(f"path, line {self.place}, character {self.at + 1}: {reason}")
-
-    def take(self, words: str) -> bool:
-        """Go on behind these words, if they stand here."""
-        if not self.text.startswith(words, self.at):
-            return False
-        self.at += len(words)
-        return True
-
-    def need(self, words: str) -> None:
-        if not self.take(words):
-            self.fail(f"legal here: {words!r}, not {_clipped(self.text[self.at :])}")
-
-    def end(self) -> None:
-        if self.at < len(self.text):
-            self.fail(f"legal here: the end of the line, not {_clipped(self.text[self.at :])}")
-
-    def quoted(self) -> str:
-        """A JSON string."""
-        if not self.text.startswith('"', self.at):
-            self.fail(f"legal here: a text in double quotes, not {_clipped(self.text[self.at :])}")
-        try:
-            value, self.at = _JSON.raw_decode(self.text, self.at)
-        except json.JSONDecodeError as error:
-            self.at = error.pos
-            self.fail(f"no JSON string: {error.msg}")
-        return str(value)
-
-    def another(self) -> str | None:
-        """A JSON string behind a space, if one stands here."""
-        if not self.text.startswith(' "', self.at):
-            return None
-        self.at += 1
-        return self.quoted()
-
-    def word(self) -> str:
-        """A plain word, or a text in quotes."""
-        if found := _PLAIN.match(self.text, self.at):
-            self.at = found.end()
-            return found.group()
-        return self.quoted()
-
-    def one_of(self, legal: Collection[str], what: str) -> str:
-        start, word = self.at, self.word()
-        if word not in legal:
-            self.at = start
-            hint = nearest(word, legal) if len(word) < 100 else ""
-            self.fail(f"no {what} {_clipped(word)}{hint}; legal: {', '.join(legal)}")
-        return word
-
-    def number(self) -> float:
-        found = _NUMBER.match(self.text, self.at)
-        if not found:
-            self.fail(f"legal here: a number, not {_clipped(self.text[self.at :])}")
-        self.at = found.end()
-        return float(found.group())
-
-    def grade(self) -> Grade:
-        return Grade[self.one_of(Grade.__members__, "level")]
-
-    def grades(self) -> tuple[Grade, ...]:
-        """The levels up to the end of the line."""
-        found = [self.grade()]
-        while self.take(" "):
-            found.append(self.grade())
-        self.end()
-        return tuple(found)
-
-    def rest(self) -> str:
-        """All that is left of the line."""
-        start, self.at = self.at, len(self.text)
-        return self.text[start:]
-
-    def only(self, name: str) -> str:
-        """The text of a line that holds nothing but a name and a text."""
-        self.need(name + " ")
-        text = self.quoted()
-        self.end()
-        return text
+    Raises:
+        InputError: naming the first line and character where they differ.
+    """
+    for line, wanted in zip(lines, written.split("\n"), strict=True):
+        if line.text != wanted:
+            pairs = zip(line.text, wanted, strict=False)
+            line.at = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            legal = clipped(wanted[line.at :]) if line.at < len(wanted) else "the end of the line"
+            line.fail(f"not as it is written; legal here: {legal}")
 
 
-def _clipped(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:39] + "…")
+def read_leg(line: Line) -> Leg:
+    """The leg of a whole line.
+
+    Raises:
+        InputError: naming the character, and what may stand there.
+    """
+    demanded = read_demand(line)
+    line.need(": ")
+    relation = line.one_of(LEGAL[demanded.demand.dimension], f"relation of {demanded.demand.dimension}")
+    found, evidence, deviation = read_found(line)
+    level, rule_id, reason = None, None, ""
+    if line.take(" => "):
+        level = None if line.take("?") else line.grade()
+        if not line.text.startswith(" | ", line.at) and line.take(" "):
+            rule_id = line.word()
+    if line.take(" | "):
+        reason = line.rest()
+    line.end()
+    return Leg(demanded.demand, demanded.attribute, relation, found, evidence, 1.0, deviation, level, rule_id, reason)
 
 
-def _read_leg(line: _Line) -> Leg:
+def read_demand(line: Line) -> Leg:
+    """What `write_demand` wrote, as a leg without a relation; the line stands behind it.
+
+    Raises:
+        InputError: naming the character, and what may stand there.
+    """
     line.need("- ")
     dimension = line.one_of(DIMENSIONS, "dimension")
     attribute = line.word() if line.take("/") else dimension
@@ -250,19 +195,6 @@ def _read_leg(line: _Line) -> Leg:
     if line.take(" as "):
         canonical = None if line.take("?") else line.quoted()
     marks = next((marks for words, marks in _MARKS.items() if line.take(words)), ())
-    line.need(": ")
-    relation = line.one_of(LEGAL[dimension], f"relation of {dimension}")
-    found = tuple(iter(line.another, None))
-    evidence = (Evidence(line.word(), line.another()),) if line.take(" in ") else ()
-    deviation = line.number() if line.take(" off ") else None
-    level, rule_id, reason = None, None, ""
-    if line.take(" => "):
-        level = None if line.take("?") else line.grade()
-        if not line.text.startswith(" | ", line.at) and line.take(" "):
-            rule_id = line.word()
-    if line.take(" | "):
-        reason = line.rest()
-    line.end()
     demand = Demand(
         dimension,
         value,
@@ -271,15 +203,26 @@ def _read_leg(line: _Line) -> Leg:
         strictness="soft" if "wish" in marks else "hard",
         role="head" if "head" in marks else "modifier",
     )
-    return Leg(demand, attribute, relation, found, evidence, 1.0, deviation, level, rule_id, reason)
+    return Leg(demand, attribute, "")
 
 
-def _read_verdict(line: _Line) -> Judgment:
-    """A judgment of the last line alone."""
+def read_found(line: Line) -> tuple[tuple[str, ...], tuple[Evidence, ...], float | None]:
+    """What `write_found` wrote: what was found, the evidence, and the deviation."""
+    found = tuple(iter(line.another, None))
+    evidence = (Evidence(line.word(), line.another()),) if line.take(" in ") else ()
+    return found, evidence, line.number() if line.take(" off ") else None
+
+
+def read_verdict(line: Line) -> Judgment:
+    """A judgment of its last line alone.
+
+    Raises:
+        InputError: naming the character, and what may stand there.
+    """
     if line.take("no grade: "):
         return Judgment("", "", None, status="failed", error=line.rest())
     if not line.take("grade "):
-        line.fail(f"legal here: 'grade ' or 'no grade: ', not {_clipped(line.text)}")
+        line.fail(f"legal here: 'grade ' or 'no grade: ', not {clipped(line.text)}")
     grade, failed, score = line.grade(), [], None
     if line.take(" ["):
         failed.append(line.one_of(DIMENSIONS, "dimension"))
