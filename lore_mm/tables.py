@@ -17,6 +17,7 @@ from lore_mm.errors import TableError, nearest
 
 __all__ = [
     "ATTRIBUTES",
+    "CHAINS",
     "DEMANDS",
     "EMBEDDINGS",
     "ITEMS",
@@ -229,6 +230,36 @@ JUDGMENTS = pa.schema(
         _may("provenance", PROVENANCE),
     ]
 )
+CHAINS = pa.schema(  # what a judge is trained on: see relevance.training.rows
+    [
+        _need("query_id", _TEXT),
+        _need("item_id", _TEXT),
+        _need("query", _TEXT),
+        _need("label", pa.int8()),  # 1 … 4
+        _need("set", _TEXT),
+        _need("label_by", _TEXT),  # people | rules
+        _need("changed", _TEXT),  # the dimension on which the pair was spoilt; empty where on none
+        _need("category", _TEXT),
+        _need("split", _TEXT),  # train | dev | queries | categories
+        _need("system", _TEXT),
+        _need("prompt", _TEXT),
+        _need("item_told", _TEXT),
+        _may("pictures", pa.list_(_TEXT)),
+        _may("picture_root", _TEXT),
+        _need("knowledge", _TEXT),  # lines of legs, one step each deeper
+        _need("multimodal", _TEXT),
+        _need("rules", _TEXT),
+        _may("failed", pa.list_(_TEXT)),
+        _need("reference", _TEXT),  # those of the rules
+        _need("teacher", _TEXT),
+        _need("teacher_sha", _TEXT),
+        _need("samples", pa.int32()),
+        _need("right", pa.int32()),
+        _need("hinted", pa.bool_()),
+        *_STATUS,
+        _may("provenance", PROVENANCE),
+    ]
+)
 RUNS = pa.schema(
     [
         _need("run_id", _TEXT),
@@ -254,6 +285,7 @@ TABLES: Mapping[str, pa.Schema] = MappingProxyType(
         "embeddings": EMBEDDINGS,
         "demands": DEMANDS,
         "judgments": JUDGMENTS,
+        "chains": CHAINS,
         "runs": RUNS,
     }
 )
@@ -266,6 +298,7 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "embeddings": ("item_id", "model"),
         "demands": ("query_id",),
         "judgments": ("query_id", "item_id", "mode"),
+        "chains": ("query_id", "item_id"),
         "runs": ("run_id", "event"),
     }
 )

@@ -1,4 +1,4 @@
-"""A chain: the path of a pair as a trained model writes it, with its grade. The only grammar of training and of judging.
+"""A chain: the path of a pair as a trained model writes it, with its grade. The one grammar of training and judging.
 
     <think>
     - category "hoodie" (head): exact "hoodie" in title "Hoodie" => L4 any.exact
@@ -22,7 +22,6 @@ that is broken. `needed` leaves out the rest. This module knows no model and no 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -32,7 +31,20 @@ from relevance.path_line import Line, word
 from relevance.paths import check_written, read_demand, read_found, read_verdict, verdict, write_demand, write_found
 from relevance.relations import LEGAL
 
-__all__ = ["DEPTHS", "LONGEST", "ORDERS", "Chain", "Depth", "Order", "chain_of", "needed", "read_chain", "write_chain"]
+__all__ = [
+    "CLOSE",
+    "DEPTHS",
+    "LONGEST",
+    "OPEN",
+    "ORDERS",
+    "Chain",
+    "Depth",
+    "Order",
+    "chain_of",
+    "needed",
+    "read_chain",
+    "write_chain",
+]
 
 Depth = Literal["knowledge", "multimodal", "rules"]
 Order = Literal["think_first", "answer_first"]
