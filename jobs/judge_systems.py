@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,18 @@ class SystemRun:
     judgments: Sequence[Judgment] | None = None
     shas: Mapping[str, str] = field(default_factory=dict)
     trained_on: frozenset[str] = frozenset()  # query ids
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        judgments: Sequence[Judgment],
+        shas: Mapping[str, str] = MappingProxyType({}),
+        trained_on: frozenset[str] = frozenset(),
+    ) -> SystemRun:
+        """That of a judge, by its judgments; a pair without a grade is missing."""
+        scores = [float("nan") if one.score is None or not one.grade else one.score for one in judgments]
+        return cls(name, [int(one.grade or 0) for one in judgments], scores, judgments, shas, trained_on)
 
     @property
     def probabilities(self) -> list[Sequence[float] | None] | None:
@@ -153,14 +166,7 @@ def run_judge(name: str, judge: PairJudge, data: RelevanceSet, material: Materia
         else failed_judgment(pair.query, pair.item_id, material.missing[pair.item_id], mode=judge.mode)
         for pair in data.pairs
     ]
-    return SystemRun(
-        name=name,
-        grades=[int(one.grade or 0) for one in answers],
-        scores=[float("nan") if one.score is None or not one.grade else one.score for one in answers],
-        judgments=answers,
-        shas={**judge.versions, "judge": judge.sha},
-        trained_on=_trained_on(judge, data),
-    )
+    return SystemRun.of(name, answers, {**judge.versions, "judge": judge.sha}, _trained_on(judge, data))
 
 
 def _trained_on(judge: PairJudge, data: RelevanceSet) -> frozenset[str]:

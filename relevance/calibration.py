@@ -25,12 +25,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lore_mm.bootstrap import Draws, calibration_error
+from lore_mm.bootstrap import Draws
 from lore_mm.errors import ConfigError, InputError
 from lore_mm.fingerprint import sha_of
 from lore_mm.types import Judgment
+from relevance.baselines import folds_of
 from relevance.levels import LEVELS, Probabilities, as_probabilities, broken, grade_of, score_of
 from relevance.protocol import Pair, PairJudge
+from relevance.scoring import calibration_errors
 
 __all__ = [
     "CONTEXTUAL",
@@ -121,13 +123,10 @@ def fit_levels(probabilities: ArrayLike, truth: Sequence[int], groups: Sequence[
     p, t = np.asarray(probabilities, dtype=float), np.asarray(truth, dtype=np.int64)
     if p.shape != (len(t), len(LEVELS)) or len(groups) != len(t):
         raise ValueError(f"probabilities {p.shape}, {len(t)} labels and {len(groups)} groups do not go together")
-    names = np.unique(np.asarray(groups, dtype=np.str_))
-    if len(names) < 2 or len(np.unique(t)) < 2:
-        raise InputError(f"{len(t)} pairs of {len(names)} queries with {len(np.unique(t))} levels: nothing to fit on")
-    order = np.random.default_rng(0).permutation(len(names))
-    fold_of = {str(names[place]): i % min(folds, len(names)) for i, place in enumerate(order)}
-    fold = np.array([fold_of[group] for group in groups])
-    logs, held = _logs(p), np.zeros_like(p)
+    queries = len(set(groups))
+    if queries < 2 or len(np.unique(t)) < 2:
+        raise InputError(f"{len(t)} pairs of {queries} queries with {len(np.unique(t))} levels: nothing to fit on")
+    fold, logs, held = folds_of(groups, folds), _logs(p), np.zeros_like(p)
     for number in np.unique(fold):
         rest = fold != number
         scale, bias = _newton(logs[rest], t[rest])
@@ -135,18 +134,16 @@ def fit_levels(probabilities: ArrayLike, truth: Sequence[int], groups: Sequence[
     scale, bias = _newton(logs, t)
     a, b, c, d = (float(one) for one in bias)
     return Fit(
-        scale=scale, bias=(a, b, c, d), queries=len(names), before=quality(p, t, groups), after=quality(held, t, groups)
+        scale=scale, bias=(a, b, c, d), queries=queries, before=quality(p, t, groups), after=quality(held, t, groups)
     )
 
 
 def quality(probabilities: ArrayLike, truth: Sequence[int] | NDArray[np.int64], groups: Sequence[str]) -> Quality:
     """How far probabilities (n, 4) of these true levels may be believed."""
     p, t = np.asarray(probabilities, dtype=float), np.asarray(truth, dtype=np.int64)
-    draws, rows = Draws(list(groups), 0, 0), np.arange(len(t))
-    relevant = calibration_error(p[:, 2] + p[:, 3], t >= 3, rows, draws)
-    surest = calibration_error(p.max(axis=1), p.argmax(axis=1) + 1 == t, rows, draws)
-    nll = -np.log(np.clip(p[rows, t - 1], _LEAST, 1.0)).mean()
-    return Quality(n=len(t), nll=float(nll), ece_2=float(relevant[0]), ece_4=float(surest[0]))
+    errors = calibration_errors(t, p, np.arange(len(t)), Draws(list(groups), 0, 0))
+    nll = -np.log(np.clip(p[np.arange(len(t)), t - 1], _LEAST, 1.0)).mean()
+    return Quality(n=len(t), nll=float(nll), **{name: float(values[0]) for name, values in errors.items()})
 
 
 def _logs(probabilities: ArrayLike) -> Floats:

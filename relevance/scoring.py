@@ -51,6 +51,7 @@ __all__ = [
     "accuracy_2",
     "accuracy_4",
     "auc",
+    "calibration_errors",
     "confusion",
     "evaluate",
     "macro_f1",
@@ -341,6 +342,17 @@ def _calibration(t: NDArray[np.int64], given: Probabilities, draws: Draws) -> di
     if not len(rows):
         return {}
     p = np.array([given[i] for i in rows], dtype=float)
-    relevant = (p[:, 2] + p[:, 3], t[rows] >= 3)
-    surest = (p.max(axis=1), p.argmax(axis=1) + 1 == t[rows])
-    return {"ece_2": calibration_error(*relevant, rows, draws), "ece_4": calibration_error(*surest, rows, draws)}
+    return calibration_errors(t[rows], p, rows, draws)
+
+
+def calibration_errors(
+    truth: NDArray[np.int64], probabilities: NDArray[np.float64], rows: NDArray[np.int64], draws: Draws
+) -> dict[str, NDArray[np.float64]]:
+    """ece_2 and ece_4 of probabilities (n, 4), on the sample (place 0) and on each resample.
+
+    `rows` are the places of the pairs among those that are drawn from.
+    """
+    t, p = truth, probabilities
+    relevant = calibration_error(p[:, 2] + p[:, 3], t >= 3, rows, draws)
+    surest = calibration_error(p.max(axis=1), p.argmax(axis=1) + 1 == t, rows, draws)
+    return {"ece_2": relevant, "ece_4": surest}

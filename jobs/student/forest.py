@@ -26,8 +26,8 @@ class Growing:
 
     trees: int = 80  # the most that leave the model below 25 MB
     least_pairs: int = 6  # of a leaf
-    share: float = 0.3  # of the numbers that a split is chosen from
-    seed: int = 0
+    split_share: float = 0.3  # of the numbers that a split is chosen from
+    tree_seed: int = 0
 
 
 def joined(features: NDArray[Any], read: NDArray[Any]) -> NDArray[np.float32]:
@@ -46,9 +46,12 @@ def grown(seen: NDArray[np.float32], levels: NDArray[np.int64], growing: Growing
     try:
         from sklearn.ensemble import ExtraTreesClassifier
     except ImportError:
-        raise MissingExtraError("sklearn", "train") from None
+        raise MissingExtraError("sklearn", "calibrate") from None
     trees = ExtraTreesClassifier(
-        growing.trees, min_samples_leaf=growing.least_pairs, max_features=growing.share, random_state=growing.seed
+        growing.trees,
+        min_samples_leaf=growing.least_pairs,
+        max_features=growing.split_share,
+        random_state=growing.tree_seed,
     )
     return trees.fit(seen, levels)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from jobs.student.kinds import words_of
 from jobs.student.lessons import Lesson, Standing
 from lore_mm.datasets.queryner import TaggedQuery
+from lore_mm.errors import InputError
 
 __all__ = ["query_lessons"]
 
@@ -32,8 +33,14 @@ class _Title:
 
 
 def query_lessons(queries: Sequence[TaggedQuery], count: int, seed: int = 0) -> list[Lesson]:
-    """So many lessons, always the same for the same queries and seed."""
+    """So many lessons, always the same for the same queries and seed.
+
+    Raises:
+        InputError: no query is tagged as one thing with something more.
+    """
     titles = [one for query in queries if (one := _title(query))]
+    if not titles:
+        raise InputError("no query is tagged as one thing with something more")
     by_kind: dict[tuple[str, ...], list[_Title]] = defaultdict(list)
     by_word: dict[str, list[_Title]] = defaultdict(list)
     for title in titles:

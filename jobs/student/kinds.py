@@ -122,7 +122,7 @@ def _learnt(rows: Sequence[Mapping[str, Any]], titles: Sequence[str], kinds: lis
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import SGDClassifier
     except ImportError as error:
-        raise MissingExtraError(error.name or "sklearn", "train") from None
+        raise MissingExtraError(error.name or "sklearn", "calibrate") from None
     texts = [f"{title} {row.get('short_description') or ''}" for title, row in zip(titles, rows, strict=True)]
     names = [" ".join(json.loads(row.get("attributes") or "{}")) for row in rows]
     counts = Counter(kinds)

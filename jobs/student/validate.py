@@ -1,13 +1,14 @@
 """How well a student does on queries it has not seen: cross-validated beside what it must beat.
 
-Folds are of queries. In each, trees are grown on the other folds' pairs of all sets; the reader has seen no judgment at
-all. Grades are cut from scores by thresholds fitted for kappa on the other folds' held-out scores, for the student and
-for every baseline that has only scores; the rules are graded by the rulebook.
+Folds are of queries, over all sets together. In each, trees are grown on the other folds' pairs; the reader has seen no
+judgment at all. Grades are cut from scores by thresholds fitted for kappa on the other folds' held-out scores, for the
+student and for every baseline that has only scores; the rules are graded by the rulebook.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,22 +20,22 @@ from jobs.student.forest import LEVELS, Growing, grown, joined, levels_of
 from jobs.student.material import Judged
 from lore_mm.bootstrap import plain
 from lore_mm.console import say
-from lore_mm.types import Grade, Judgment
-from relevance.baselines import cross_fitted, fit_thresholds, folds_of
+from lore_mm.types import Grade
+from relevance.baselines import cross_fitted, fit_thresholds, folds_of, grade_by
 
-__all__ = ["FOLDS", "across_sets", "held_out", "measured", "thresholds_of"]
+__all__ = ["FOLDS", "across_sets", "grades_of", "held_out", "measured", "thresholds_of"]
 
 FOLDS = 5
-_UNSEEN = "its split test alone: queries whose labels the rules were not tuned on either; cross-validated as above"
 _RESAMPLES = 1000
-Made = NDArray[np.float64]
+_VALIDATED = f"cross-validated over queries in {FOLDS} folds, thresholds too"
+_UNSEEN = "its split test alone: queries whose labels the rules were not tuned on either; cross-validated as above"
+_ELSEWHERE = "no label of this set was learnt from"
+Made = NDArray[np.float64]  # P(L1) … P(L4), (n, 4)
 
 
-def held_out(
-    queries: Sequence[str], made: Callable[[NDArray[np.bool_], NDArray[np.bool_]], Made], folds: int = FOLDS
-) -> Made:
-    """P(L1) … P(L4) of every pair by a model that has not seen its query; `made(learn, tell)` takes two masks."""
-    fold = folds_of(queries, folds)
+def held_out(queries: Sequence[str], made: Callable[[NDArray[np.bool_], NDArray[np.bool_]], Made]) -> Made:
+    """The levels of every pair by a model that has not seen its query; `made(learn, tell)` takes two masks."""
+    fold = folds_of(queries, FOLDS)
     found = np.zeros((len(queries), LEVELS))
     for number in np.unique(fold):
         found[fold == number] = made(fold != number, fold == number)
@@ -44,62 +45,50 @@ def held_out(
 def measured(
     sets: Sequence[Judged], read: Sequence[Made], growing: Growing, others: Mapping[str, Sequence[Made]], embedder: str
 ) -> tuple[list[dict[str, Any]], dict[str, Any], Made]:
-    """The student and what it must beat on each set, the ablations on the first, and its held-out probabilities.
+    """The student and what it must beat on each set, the ablations on the first, and the student's held-out levels.
 
-    `read` are the reader's P(L1) … P(L4) of each set's pairs, `others` those of other systems by name.
+    `read` are the reader's levels of each set's pairs, `others` those of other systems by name.
     """
     queries = [query for one in sets for query in one.queries]
-    levels = np.concatenate([one.levels for one in sets])
-    features = np.concatenate([one.features for one in sets])
+    levels, features = (np.concatenate([getattr(one, name) for one in sets]) for name in ("levels", "features"))
     told = np.concatenate(list(read))
-
-    def trees(seen: NDArray[np.float32]) -> Made:
-        return held_out(queries, lambda learn, tell: levels_of(grown(seen[learn], levels[learn], growing), seen[tell]))
-
-    student = trees(joined(features, told))
-    without = {"without the reader": trees(features), "without the features": trees(joined(features[:, :0], told))}
-    tables, ablations = [], {}
-    for number, one in enumerate(sets):
-        at = slice(*np.cumsum([0, *(len(each.levels) for each in sets)])[[number, number + 1]])
-        systems = {"student": student, **without, "reader alone": told}
-        runs = [_run(name, one, made[at], levels, queries, made, at) for name, made in systems.items()]
-        more = [
-            _run(name, one, made[number], one.levels, one.queries, made[number], slice(None))
-            for name, made in others.items()
-        ]
-        scored = _scored(one, embedder)
-        tables.append(_rows(one, [runs[0], runs[3], *more, *scored]))
-        if at_test := [i for i, pair in enumerate(one.pairs) if pair.split == "test"]:
-            few = [_part(run, at_test) for run in (runs[0], scored[0])]
-            tables.append(_rows(one, few, how=_UNSEEN, at=at_test))
-        if not number:
-            labels = Labels([int(level) for level in one.levels], one.queries, _RESAMPLES)
-            ablations = {run.name: plain(labels.score(run).metrics) for run in runs[1:3]}
+    student = _told_by_trees(queries, joined(features, told), levels, growing)
+    made = {
+        "student": student,
+        "reader alone": told,
+        **{name: np.concatenate(list(each)) for name, each in others.items()},
+        "without the reader": _told_by_trees(queries, features, levels, growing),
+        "without the features": _told_by_trees(queries, joined(features[:, :0], told), levels, growing),
+    }
+    graded = {
+        name: cross_fitted(_scores(each).tolist(), levels.tolist(), queries, FOLDS) for name, each in made.items()
+    }
+    tables: list[dict[str, Any]] = []
+    ends = np.cumsum([0, *(len(one.levels) for one in sets)])
+    for one, start, end in zip(sets, ends, ends[1:], strict=False):
+        runs = [_run(name, one, each[start:end], graded[name][start:end]) for name, each in made.items()]
+        *systems, without_reader, without_features = runs
+        tables.append(_table(one, [*systems, one.rules, bm25(one.data), embedding(one.data, embedder)], _VALIDATED))
+        if at_test := [i for i, pair in enumerate(one.data.pairs) if pair.split == "test"]:
+            tables.append(_table(one, [runs[0], one.rules], _UNSEEN, at_test))
+        if one is sets[0]:
+            labels = Labels.of(one.data, _RESAMPLES)
+            ablations = {run.name: plain(labels.score(run).metrics) for run in (without_reader, without_features)}
     return tables, ablations, student
 
 
 def across_sets(sets: Sequence[Judged], read: Sequence[Made], growing: Growing) -> list[dict[str, Any]]:
     """Each set told by trees grown on the others alone, with thresholds of these: another shop, no label of it."""
-    rows = []
-    for i, one in enumerate(sets):
+    tables = []
+    for i, one in enumerate(sets if len(sets) > 1 else ()):
         rest = [k for k in range(len(sets)) if k != i]
-        if not rest:
-            continue
         seen = np.concatenate([joined(sets[k].features, read[k]) for k in rest])
         levels = np.concatenate([sets[k].levels for k in rest])
-        names = [query for k in rest for query in sets[k].queries]
-        inner = held_out(
-            names,
-            lambda learn, tell, seen=seen, levels=levels: levels_of(  # type: ignore[misc]
-                grown(seen[learn], levels[learn], growing), seen[tell]
-            ),
-        )
-        cuts = thresholds_of(inner, levels)
+        queries = [query for k in rest for query in sets[k].queries]
+        cuts = thresholds_of(_told_by_trees(queries, seen, levels, growing), levels)
         made = levels_of(grown(seen, levels, growing), joined(one.features, read[i]))
-        scores = _scores(made)
-        grades = 1 + np.searchsorted(cuts, scores, side="right")
-        rows.append(_rows(one, [_as_run("student", one, made, grades)], how="no label of this set was learnt from"))
-    return rows
+        tables.append(_table(one, [_run("student", one, made, grades_of(made, cuts))], _ELSEWHERE))
+    return tables
 
 
 def thresholds_of(made: Made, levels: NDArray[np.int64]) -> tuple[float, float, float]:
@@ -108,79 +97,47 @@ def thresholds_of(made: Made, levels: NDArray[np.int64]) -> tuple[float, float, 
     return one, two, three
 
 
+def grades_of(made: Made, cuts: Sequence[float]) -> NDArray[np.int64]:
+    """The grades, 1–4, that thresholds make."""
+    return grade_by(_scores(made), cuts)
+
+
 def _scores(made: Made) -> NDArray[np.float64]:
+    """The expected grade, scaled to [0, 1]."""
     scores: NDArray[np.float64] = made @ np.arange(LEVELS) / (LEVELS - 1)
     return scores
 
 
-def _run(
-    name: str,
-    one: Judged,
-    own: Made,
-    levels: NDArray[np.int64],
-    queries: Sequence[str],
-    all_made: Made,
-    at: slice,
-) -> SystemRun:
-    """A system on one set, graded by thresholds of the other folds of all sets."""
-    grades = cross_fitted(_scores(all_made).tolist(), levels.tolist(), queries, FOLDS)[at]
-    return _as_run(name, one, own, grades)
+def _told_by_trees(
+    queries: Sequence[str], seen: NDArray[np.float32], levels: NDArray[np.int64], growing: Growing
+) -> Made:
+    """The held-out levels of pairs by trees on what they see."""
+    return held_out(queries, lambda learn, tell: levels_of(grown(seen[learn], levels[learn], growing), seen[tell]))
 
 
-def _as_run(name: str, one: Judged, made: Made, grades: NDArray[np.int64]) -> SystemRun:
-    judgments = [
-        Judgment(
-            query_id=pair.query.query_id,
-            item_id=pair.item_id,
-            grade=Grade(int(grade)),
-            probabilities=(float(p[0]), float(p[1]), float(p[2]), float(p[3])),
-            score=float(score),
-            mode="student",
+def _run(name: str, one: Judged, made: Made, grades: NDArray[np.int64]) -> SystemRun:
+    """A system's answers on all pairs of a set; those that the rules cannot judge stay failed."""
+    answers = list(one.rules.judgments or ())
+    for place, (p1, p2, p3, p4), score, grade in zip(one.places, made.tolist(), _scores(made), grades, strict=True):
+        answers[place] = replace(
+            answers[place], grade=Grade(int(grade)), probabilities=(p1, p2, p3, p4), score=float(score)
         )
-        for pair, grade, p, score in zip(
-            one.pairs, grades, made / made.sum(axis=1, keepdims=True), _scores(made), strict=True
-        )
-    ]
-    return SystemRun(name, [int(g) for g in grades], _scores(made).tolist(), judgments)
+    return SystemRun.of(name, answers)
 
 
-def _scored(one: Judged, embedder: str) -> list[SystemRun]:
-    """The rules, and the baselines of `lore evaluate judge`, on the same pairs."""
-    rules = SystemRun(
-        "rules",
-        [int(judgment.grade or 0) for judgment in one.walked],
-        [float("nan") if judgment.score is None else judgment.score for judgment in one.walked],
-        one.walked,
-    )
-    found = [rules]
-    for run in (bm25(one.data), embedding(one.data, embedder)):
-        found.append(SystemRun(run.name, [run.grades[i] for i in one.places], [run.scores[i] for i in one.places]))
-    return found
-
-
-def _part(run: SystemRun, at: Sequence[int]) -> SystemRun:
-    judgments = None if run.judgments is None else [run.judgments[i] for i in at]
-    return SystemRun(run.name, [run.grades[i] for i in at], [run.scores[i] for i in at], judgments)
-
-
-def _rows(one: Judged, runs: Sequence[SystemRun], how: str = "", at: Sequence[int] | None = None) -> dict[str, Any]:
-    places = range(len(one.levels)) if at is None else at
-    queries = [one.queries[i] for i in places]
-    labels = Labels([int(one.levels[i]) for i in places], queries, _RESAMPLES)
-    first = runs[0]
+def _table(one: Judged, runs: Sequence[SystemRun], how: str, at: Sequence[int] | None = None) -> dict[str, Any]:
+    """Systems on a set, or on its pairs at some places, each but the first with the first's difference from it."""
+    labels, first = Labels.of(one.data, _RESAMPLES), runs[0]
     systems: dict[str, Any] = {}
     for run in runs:
-        scored = labels.score(run)
-        systems[run.name] = {"n": scored.n, "missing": scored.missing, "metrics": plain(scored.metrics)}
+        scored = labels.score(run, at)
+        metrics = plain(scored.metrics)
+        systems[run.name] = {"n": scored.n, "missing": scored.missing, "metrics": metrics}
         if run is first:
             systems[run.name]["confusion"] = scored.confusion.tolist()
         else:
-            systems[run.name]["difference"] = labels.difference(first, run)
-        kappa = systems[run.name]["metrics"]["quadratic_kappa"]
+            systems[run.name]["difference"] = labels.difference(first, run, at)
+        kappa = metrics["quadratic_kappa"]
         say(f"{one.name}: {run.name}: kappa {kappa['value']} [{kappa['low']}, {kappa['high']}]")
-    return {
-        "set": one.name,
-        "how": how or f"cross-validated over queries in {FOLDS} folds, thresholds too",
-        "queries": len(set(queries)),
-        "systems": systems,
-    }
+    places = range(len(labels.groups)) if at is None else at
+    return {"set": one.name, "how": how, "queries": len({labels.groups[i] for i in places}), "systems": systems}

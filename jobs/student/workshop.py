@@ -23,12 +23,11 @@ from jobs.student.kinds import read_products
 from jobs.student.learner import PairModel, Taught, loss_of, predict
 from jobs.student.lessons import TARGETS, WEIGHTS, Lesson
 from jobs.student.material import Judged
-from jobs.student.validate import FOLDS, across_sets, held_out, measured, thresholds_of
+from jobs.student.validate import FOLDS, across_sets, grades_of, held_out, measured, thresholds_of
 from lore_mm.console import say
 from lore_mm.datasets.queryner import read_queryner
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
-from lore_mm.models.cross_encoder import query_mark
 from lore_mm.models.pair_pieces import PairReader
 from relevance.pair_text import one_line
 
@@ -104,15 +103,11 @@ class Workshop:
         levels = np.concatenate([one.levels for one in sets])
         seen = np.concatenate([joined(one.features, told) for one, told in zip(sets, read, strict=True)])
         trees, cuts = grown(seen, levels, growing), thresholds_of(student, levels)
-        marks = [query_mark(pair.query.text) for one in sets for pair in one.pairs]
+        marks = [mark for one in sets for mark in one.queries]
         settings = export(model, trees, cuts, self.tokenizer, out, training_queries=marks, trained_on=licences)
         exact = np.concatenate([self.read(model, one, int8=False) for one in sets])
-        rounded = levels_of(trees, seen)
-        unrounded = levels_of(trees, joined(np.concatenate([one.features for one in sets]), exact))
-        steps = np.arange(4) / 3
-        changed = np.searchsorted(cuts, rounded @ steps, side="right") != np.searchsorted(
-            cuts, unrounded @ steps, side="right"
-        )
+        unrounded = joined(np.concatenate([one.features for one in sets]), exact)
+        changed = grades_of(levels_of(trees, seen), cuts) != grades_of(levels_of(trees, unrounded), cuts)
         return {
             "name": NAME,
             "bytes": (out / "model.onnx").stat().st_size,
@@ -123,8 +118,9 @@ class Workshop:
             "thresholds": list(settings.thresholds or ()),
             "training": {
                 "folds": FOLDS,
-                **{f"trees_{name}": value for name, value in asdict(growing).items()},
-                "plain": asdict(PLAIN) if plain else None,
+                **asdict(growing),
+                "plain_epochs": PLAIN.epochs if plain else None,
+                "plain_rate": PLAIN.rate if plain else None,
                 "seconds_of_trees_and_measuring": round(time.monotonic() - before),
             },
         }
