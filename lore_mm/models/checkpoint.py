@@ -16,6 +16,7 @@ from lore_mm.models.table import load_table
 __all__ = ["LORE_VLM_TINY", "checkpoint_folder", "checkpoint_sha"]
 
 LORE_VLM_TINY = "lore-vlm-tiny"
+SMOLLM2 = "smollm2-135m"
 _PIECE, _PIECES = 1 << 20, 256  # bytes a piece; a file of up to 256 MiB is read whole
 
 
@@ -29,6 +30,10 @@ def checkpoint_folder(name: str) -> str:
         from lore_mm.models.vlm_tiny import assembled
 
         return str(assembled())
+    if name == SMOLLM2:
+        from lore_mm.models.smollm2 import assembled as assembled_smollm2
+
+        return str(assembled_smollm2())
     entry = load_table().get(name)
     if entry is not None and entry.vllm and entry.address:
         return entry.address.partition(":")[2]

@@ -12,17 +12,14 @@ It knows nothing of requests, batches or devices, nor of how connector and LoRA 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lore_mm.config import cache_folder
 from lore_mm.errors import MissingExtraError, ModelError
 from lore_mm.fingerprint import sha_of
+from lore_mm.models.smollm2 import kept, read_smollm2
 from lore_mm.models.weights import get_weights, weights_sha
 
 __all__ = ["CHAT_TEMPLATE", "FOLDER", "PICTURE_TOKENS", "SIDE", "assembled", "build_base", "merge_trained"]
@@ -55,27 +52,15 @@ def assembled() -> Path:
         ModelError: the pinned weights cannot be had, or the trained ones are not in this package.
         MissingExtraError: torch, transformers, onnx or gguf is not installed.
     """
-    key = sha_of([weights_sha(NAME), _VERSION])[:12]
-    place = cache_folder() / "assembled" / f"{NAME}-{key}"
-    if (place / "config.json").is_file():
-        return place
-    get_weights(NAME)
-    model, processor = build_base()
-    merge_trained(model, FOLDER)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".partial-", dir=place.parent))
-    try:
-        with _quiet():
-            model.save_pretrained(made)
-            processor.save_pretrained(made)
-        made.chmod(0o755)
-        made.rename(place)
-    except OSError:
-        if not (place / "config.json").is_file():  # else another process was first, with the same content
-            raise ModelError(f"cannot write {place}: is the cache folder writable?") from None
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    return place
+
+    def write(folder: Path) -> None:
+        get_weights(NAME)
+        model, processor = build_base()
+        merge_trained(model, FOLDER)
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+
+    return kept(NAME, sha_of([weights_sha(NAME), _VERSION])[:12], write)
 
 
 def build_base() -> tuple[Any, Any]:
@@ -93,7 +78,8 @@ def build_base() -> tuple[Any, Any]:
     import torch
     from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 
-    language, tokenizer = _read_language(get_weights("smollm2-135m"))
+    language, tokenizer = read_smollm2(get_weights("smollm2-135m"), _RENAMED)
+    tokenizer.chat_template = CHAT_TEMPLATE
     text_config = language.config.to_dict() | {"pad_token_id": _PAD, "bos_token_id": 1, "eos_token_id": 2}
     config = SmolVLMConfig(
         text_config=text_config,
@@ -157,37 +143,6 @@ def _pairs(lora: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
             stem = key.removesuffix(".lora_A.weight")
             name = stem.removeprefix("base_model.model.") + ".weight"
             yield name, down, lora[stem + ".lora_B.weight"]
-
-
-def _read_language(folder: Path) -> tuple[Any, Any]:
-    """The language model in float32 and its tokenizer, with the names of the picture's tokens in it."""
-    import torch
-    from tokenizers import Tokenizer, pre_tokenizers
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedTokenizerFast
-
-    file = next(folder.glob("*.gguf")).name
-    with _quiet():
-        read = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=file, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-        )
-    raw = json.loads(read.backend_tokenizer.to_str())
-    for token in raw["added_tokens"]:
-        if new := _RENAMED.get(token["id"]):
-            del raw["model"]["vocab"][token["content"]]
-            token["content"] = new
-            raw["model"]["vocab"][new] = token["id"]
-    tokenizer = Tokenizer.from_str(json.dumps(raw))
-    # The file's own form loses that SmolLM2 was trained with every digit apart.
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    names = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<|endoftext|>", model_max_length=8192, padding_side="left", **names
-    )
-    made.chat_template = CHAT_TEMPLATE
-    return model, made
 
 
 def _build_processor(tokenizer: Any) -> Any:
@@ -257,17 +212,3 @@ _LINEAR = {  # SmolVLM's name → DINOv2's
     "mlp.fc1": "mlp.fc1",
     "mlp.fc2": "mlp.fc2",
 }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the bars that transformers draws while it loads and saves."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

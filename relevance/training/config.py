@@ -39,9 +39,9 @@ class Lora(_Part):
     `targets`: all-linear (every linear map of the language model but the head), or names of modules.
     """
 
-    r: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1)  # of what goes into A; it costs time on every map
+    r: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)  # of what goes into A; it costs time on every map
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
 
 
@@ -51,13 +51,13 @@ class Dev(_Part):
     Every `every` steps, and at the end of every stage; `every` 0: at the ends alone; `rows` 0: never.
     """
 
-    rows: int = Field(64, ge=0)
-    samples: int = Field(8, ge=1)
-    every: int = Field(0, ge=0)
-    temperature: float = Field(1.0, gt=0)
-    max_tokens: int = Field(384, ge=1)  # of a reply
-    resamples: int = Field(200, ge=0)  # of the bootstrap behind the intervals
-    batch: int = Field(32, ge=1)  # replies written at once
+    rows: int = Field(default=64, ge=0)
+    samples: int = Field(default=8, ge=1)
+    every: int = Field(default=0, ge=0)
+    temperature: float = Field(default=1.0, gt=0)
+    max_tokens: int = Field(default=384, ge=1)  # of a reply
+    resamples: int = Field(default=200, ge=0)  # of the bootstrap behind the intervals
+    batch: int = Field(default=32, ge=1)  # replies written at once
 
 
 class TrainingConfig(_Part):
@@ -76,25 +76,25 @@ class TrainingConfig(_Part):
     full: bool = False
     order: Order = "think_first"
     cite: bool = False  # chains name the rules they follow
-    max_length: int = Field(1024, ge=8)  # tokens of prompt and answer together
-    batch: int = Field(8, ge=1)
-    accumulation: int = Field(1, ge=1)
-    learning_rate: float = Field(2e-4, gt=0)
+    max_length: int = Field(default=1024, ge=8)  # tokens of prompt and answer together
+    batch: int = Field(default=8, ge=1)
+    accumulation: int = Field(default=1, ge=1)
+    learning_rate: float = Field(default=2e-4, gt=0)
     schedule: Schedule = "cosine"
-    warmup: float = Field(0.03, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
-    clip: float = Field(1.0, gt=0)  # longest gradient
-    seed: int = Field(0, ge=0)
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=1.0, gt=0)  # longest gradient
+    seed: int = Field(default=0, ge=0)
     device: str = "auto"  # auto, cpu, cuda, mps
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: float32 on a CPU, bfloat16 elsewhere
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     gradient_checkpointing: bool | None = None  # None: on a GPU
     pictures: bool = True  # a model that sees is shown the rows' pictures
-    picture_side: int = Field(512, ge=16)  # longer side, in pixels
+    picture_side: int = Field(default=512, ge=16)  # longer side, in pixels
     strict: bool = False
-    log_every: int = Field(10, ge=1)
-    save_every: int = Field(200, ge=1)  # steps between checkpoints
-    keep: int = Field(1, ge=1)  # checkpoints
+    log_every: int = Field(default=10, ge=1)
+    save_every: int = Field(default=200, ge=1)  # steps between checkpoints
+    keep: int = Field(default=1, ge=1)  # checkpoints
     dev: Dev = Dev()
 
     @model_validator(mode="before")
@@ -113,10 +113,10 @@ class Step(_Part):
     """
 
     depth: Depth
-    epochs: float = Field(1.0, gt=0)
-    rows: int = Field(0, ge=0)
-    max_steps: int = Field(0, ge=0)
-    learning_rate: float | None = Field(None, gt=0)  # another than the run's
+    epochs: float = Field(default=1.0, gt=0)
+    rows: int = Field(default=0, ge=0)
+    max_steps: int = Field(default=0, ge=0)
+    learning_rate: float | None = Field(default=None, gt=0)  # another than the run's
 
 
 def _steps(value: object) -> object:
