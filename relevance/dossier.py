@@ -67,6 +67,9 @@ BUDGETS: Mapping[str, Budget] = MappingProxyType(
         "compact": Budget(
             demands=6, rules=3, entries=1, readings=0, title=200, text=200, fields=4, attributes=6, value=60, general=0
         ),
+        "tiny": Budget(
+            demands=6, rules=0, entries=0, readings=0, title=120, text=0, fields=0, attributes=5, value=80, general=0
+        ),
     }
 )
 # What nobody asked for, and rules on any dimension, can come up with every pair.
