@@ -45,6 +45,10 @@ class PictureReader:
         self.skipped = 0
         self._lock = threading.Lock()
 
+    def root_of(self, item: Item) -> str | None:
+        """The folder that the item's picture paths start from; None where it is not known."""
+        return self._root_of(item)
+
     def __call__(self, item: Item) -> Sequence[Image]:
         """The pictures, decoded, in the item's order; none for an item without any.
 

@@ -55,7 +55,8 @@ _LEG_TOKENS, _OTHER_TOKENS = 192, 48  # most of a reply; a leg takes some 45, an
 _SAMPLED = 0.7  # temperature where several samples are asked for
 _WARMER, _HOTTER = 0.7, 0.2  # temperature of the second attempt: at least, and above the first
 _SHOWN = 80  # characters of a failed reply that are told
-_LEG = {"key": "color_1", "as_for": "", "relations": [{"name": "exact", "level": "L4", "says": "the very value"}]}
+_EXACT = {"id": "any.exact", "name": "exact", "level": "L4", "says": "the very value"}
+_LEG = {"key": "color_1", "as_for": "", "relations": [_EXACT]}
 _OWN = {"legs": [{**EXAMPLE["demands"][0], **_LEG}]}
 
 
@@ -102,7 +103,7 @@ class PathDossiers(Dossiers):
         for key, step in zip(keys_of([kind_of(step.demand) for step in steps]), steps, strict=True):
             demand = values["demands"][place[id(step.demand)]]
             relations = self._relations(step, demand["rules"])
-            same = first.setdefault(str(relations), key)
+            same = first.setdefault(str([(one["name"], one["level"], one["says"]) for one in relations]), key)
             shared = {"relations": [], "as_for": same} if same != key else {"relations": relations, "as_for": ""}
             legs.append({**demand, "key": key, **shared})
         told = {**values, "legs": legs}
@@ -121,14 +122,14 @@ class PathDossiers(Dossiers):
         """
         found = []
         for relation in offered(kind_of(step.demand)):
-            _, rule = self.rulebook.rule_for(Leg(step.demand, step.attribute, relation))
+            rule_id, rule = self.rulebook.rule_for(Leg(step.demand, step.attribute, relation))
             if not self.budget.general:
-                found.append({"name": relation, "level": str(rule.level), "says": ""})
+                found.append({"id": rule_id, "name": relation, "level": str(rule.level), "says": ""})
                 continue
-            plain = {"name": relation, "level": str(rule.level), "says": clean(rule.says, self.budget.sentence)}
-            known = ({"name": relation, "level": one["level"], "says": one["says"]} for one in rules)
-            others = [one for one, of in zip(known, rules, strict=True) if of["relation"] == relation]
-            found += [plain, *(one for one in others if one["level"] != plain["level"])]
+            says = clean(rule.says, self.budget.sentence)
+            found.append({"id": rule_id, "name": relation, "level": str(rule.level), "says": says})
+            others = (one for one in rules if one["relation"] == relation and one["level"] != str(rule.level))
+            found += [{"id": one["id"], "name": relation, "level": one["level"], "says": one["says"]} for one in others]
         return found
 
 

@@ -60,12 +60,20 @@ class PairPrompt:
         self.system = self._render("system", self.dossiers.shared)
 
     def tell(
-        self, pairs: Sequence[Pair], paths: Sequence[MatchPath | None], pictures: Sequence[Sequence[Image]]
+        self,
+        pairs: Sequence[Pair],
+        paths: Sequence[MatchPath | None],
+        pictures: Sequence[Sequence[Image]],
+        more: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[Told]:
-        """One request's text and pictures a pair. A path that is not None is told as the rules' own reading."""
+        """One request's text and pictures a pair. A path that is not None is told as the rules' own reading.
+
+        `more` are values of the mode's own that differ from pair to pair; the block `query` does not see them.
+        """
         queries: dict[int, tuple[str, dict[str, Any]]] = {}
         told = []
-        for (understanding, features), path, shown in zip(pairs, paths, pictures, strict=True):
+        own = more or [{}] * len(pairs)
+        for (understanding, features), path, shown, of_pair in zip(pairs, paths, pictures, own, strict=True):
             if id(understanding) not in queries:
                 queries[id(understanding)] = self._query(understanding)
             query, values = queries[id(understanding)]
@@ -74,6 +82,7 @@ class PairPrompt:
                 **self.dossiers.of_item(understanding, features),
                 "findings": self.dossiers.findings(path),
                 "pictures": len(shown),
+                **of_pair,
             }
             before, after = f"{query}\n\n{self._render('item', values)}", self._render("ask", values)
             parts: tuple[Part, ...] = (before, *shown, after) if shown else (f"{before}\n\n{after}",)

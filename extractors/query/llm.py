@@ -65,7 +65,8 @@ class LlmEngine:
     """Reads queries with a chat model.
 
     `prompt`: a template of the user's own instead of the shipped one (blocks `system` and `user`). At most `most`
-    entries of the tables are shown with a query; with `hint` also how the tables alone read it. `usage` counts tokens.
+    entries of the tables are shown with a query; with `hint` also how the tables alone read it. `temperature` is that
+    of the first attempt. `usage` counts tokens.
 
     Raises:
         ConfigError: the prompt or a setting is wrong.
@@ -81,16 +82,18 @@ class LlmEngine:
         hint: bool = False,
         max_tokens: int = MAX_TOKENS,
         seed: int = 0,
+        temperature: float = 0.0,
     ) -> None:
         for name, value, least in (("most", most, 0), ("max_tokens", max_tokens, 1)):
             if value < least:
                 raise ConfigError(f"{name}: at least {least}, not {value}")
         self.chat, self.knowledge = chat, knowledge
         self.prompt: Prompt = load_prompt(prompt, _EXAMPLE, needs=("query",), blocks=("system", "user"))
-        self.most, self.max_tokens, self.seed = most, max_tokens, seed
+        self.most, self.max_tokens, self.seed, self.temperature = most, max_tokens, seed, temperature
         self._tables = KnowledgeEngine(knowledge) if hint else None
         self.name = f"llm:{chat.name}"
         settings = [_VERSION, most, max_tokens, seed, self._tables.sha if self._tables else None]
+        settings += [temperature] if temperature else []
         shas = [chat.sha, self.prompt.sha, sha_of(reply_schema()), knowledge.sha, linker_for(knowledge).sha]
         self.sha = sha_of(["llm", settings, shas])
         self.usage, self._counting = NO_USAGE, threading.Lock()
@@ -136,6 +139,7 @@ class LlmEngine:
             system=texts.get("system", ""),
             json_schema=reply_schema(),
             max_tokens=self.max_tokens,
+            temperature=self.temperature,
             seed=self.seed,
             logprobs=True,
         )
@@ -157,7 +161,7 @@ class LlmEngine:
         ]
 
     def _warmer(self, request: ChatRequest) -> ChatRequest:
-        return replace(request, temperature=_WARMER, seed=self.seed + 1)
+        return replace(request, temperature=max(_WARMER, self.temperature), seed=self.seed + 1)
 
     def _round(self, asks: Sequence[_Ask], found: dict[int, Understanding]) -> list[_Ask]:
         """One call of the model for all these; what is worth asking again."""
