@@ -30,7 +30,7 @@ PROMPT = PROMPTS / "chain.jinja"
 _VERSION = "1"
 _BLOCKS = ("system", "query", "item")
 _ALWAYS = ("category", "brand")  # told of every item, whatever is asked for
-_KNOWN = {"place": "color", "value": "black", "share": "62%", "source": "image:0", "quote": ""}
+_KNOWN = {"place": "color", "value": "black", "off": "0.38", "source": "image:0", "quote": ""}
 _OWN = {"known": [_KNOWN], "given": [{"source": "given.brand", "quote": "Nike"}]}
 
 
@@ -92,7 +92,7 @@ class ChainDossiers(Dossiers):
         return {
             "place": word(one.dimension) + ("" if one.name == one.dimension else f"/{word(clean(one.name, most))}"),
             "value": clean(value, most),
-            "share": "" if one.share is None or one.share == 1 else f"{one.share:.0%}",
+            "off": "" if one.share is None else f"{1 - one.share:.2g}",  # the missing share, as a leg has it
             "source": word(clean(evidence.source, most)),
             "quote": clean(evidence.quote or "", most),
         }
