@@ -1,7 +1,8 @@
 """Names of transformers checkpoints to folders: what `hf:NAME` and `vllm:NAME` mean by NAME.
 
-A folder on this machine; or a checkpoint of this project's own; or a name of the model table; or, as it stands, a
-repository of a model hub, which transformers and vLLM fetch themselves. This module loads nothing.
+A folder on this machine, with a checkpoint or with an adapter and a manifest that names its base; or a checkpoint of
+this project's own; or a name of the model table; or, as it stands, a repository of a model hub, which transformers and
+vLLM fetch themselves. This module loads nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def checkpoint_folder(name: str) -> str:
     """The folder of a checkpoint, or the name of its hub repository.
 
     Raises:
-        ModelError: it looks like a folder and is none, or the weights of an own checkpoint cannot be had.
+        ModelError: it looks like a folder and is none, the weights of an own checkpoint cannot be had, or an adapter is
+            none or has another base.
     """
     if name == LORE_VLM_TINY:
         from lore_mm.models.vlm_tiny import assembled
@@ -38,6 +40,14 @@ def checkpoint_folder(name: str) -> str:
     if entry is not None and entry.vllm and entry.address:
         return entry.address.partition(":")[2]
     path = Path(name).expanduser()
+    if entry is not None and entry.kind == "judge" and entry.shipped:
+        path = Path(__file__).parent / entry.shipped
+    if (path / "adapter_config.json").is_file():
+        from lore_mm.models.adapted import merged
+
+        return str(merged(path, path.name))
+    if entry is not None and entry.kind == "judge":
+        raise ModelError(f"{name}: its weights are missing from {path}: install lore-mm anew")
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"{name}: this folder holds no config.json, so it is no checkpoint of transformers")

@@ -62,13 +62,13 @@ class OpenClip(_Part):
 class WeightsEntry(_Part):
     """One entry of the model table."""
 
-    kind: Literal["tower", "embedder", "language", "chat"]
+    kind: Literal["tower", "embedder", "language", "chat", "judge"]
     about: str
     good_for: str
     licence: str
     memory_mb: int
-    address: str | None = None  # as open_embedder or open_chat takes it
-    prompt: Literal["compact", "full"] = "full"  # which prompt of an extractor or judge it was made for
+    address: str | None = None  # as open_embedder, open_chat or open_judge takes it
+    prompt: Literal["tiny", "compact", "full"] = "full"  # which prompt of an extractor or judge it was made for
     parameters_m: int | None = None  # millions, of a model that vLLM fetches itself; its memory is derived from these
     weight_bytes: int = 2  # a parameter
     kv_bytes: int | None = None  # a token: 2 · layers · heads of keys · width of a head · 2 bytes
@@ -112,7 +112,7 @@ def load_table(path: Path | None = None) -> Mapping[str, WeightsEntry]:
     return table
 
 
-def prompt_of(address: str) -> Literal["compact", "full"]:
+def prompt_of(address: str) -> Literal["tiny", "compact", "full"]:
     """Which of the shipped prompts, or how long a one, the model at an address was made for."""
     name = address.rpartition("#")[2] if "#" in address else address.partition(":")[2]
     table = load_table()

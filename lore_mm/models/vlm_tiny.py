@@ -11,14 +11,13 @@ It knows nothing of requests, batches or devices, nor of how connector and LoRA 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lore_mm.errors import MissingExtraError, ModelError
 from lore_mm.fingerprint import sha_of
+from lore_mm.models.adapted import add_lora, read_adapter
 from lore_mm.models.smollm2 import kept, read_smollm2
 from lore_mm.models.weights import get_weights, weights_sha
 
@@ -109,8 +108,7 @@ def build_base() -> tuple[Any, Any]:
 
 
 def merge_trained(model: Any, folder: Path) -> None:
-    """Put a trained connector in, and add a trained LoRA to the language model's weights: W + (alpha / r) · B A
-    (Hu et al. 2021, arXiv 2106.09685).
+    """Put a trained connector in, and add a trained LoRA to the language model's weights.
 
     Raises:
         ModelError: the folder does not hold the trained tensors of this model.
@@ -120,29 +118,12 @@ def merge_trained(model: Any, folder: Path) -> None:
     from safetensors.torch import load_file
 
     try:
-        settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         connector = load_file(folder / "connector.safetensors")["connector.weight"]
-        lora = load_file(folder / "adapter_model.safetensors")
-        scale = float(settings["lora_alpha"]) / int(settings["r"])
-    except (OSError, KeyError, ValueError, TypeError, ZeroDivisionError, SafetensorError) as error:
-        raise ModelError(f"{folder}: not the trained part of {NAME} ({type(error).__name__}: {error})") from None
-    weights = model.model.text_model.state_dict()
-    with torch.no_grad():
-        try:
+        with torch.no_grad():
             model.model.connector.modality_projection.proj.weight.copy_(connector.float())
-            for name, down, up in _pairs(lora):
-                weights[name].add_(up.float() @ down.float(), alpha=scale)
-        except (KeyError, RuntimeError) as error:
-            raise ModelError(f"{folder}: not the trained part of {NAME} ({error})") from None
-
-
-def _pairs(lora: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """(name of the weight, A, B) of a file as peft writes it."""
-    for key, down in lora.items():
-        if key.endswith(".lora_A.weight"):
-            stem = key.removesuffix(".lora_A.weight")
-            name = stem.removeprefix("base_model.model.") + ".weight"
-            yield name, down, lora[stem + ".lora_B.weight"]
+        add_lora(model.model.text_model.state_dict(), read_adapter(folder))
+    except (OSError, KeyError, RuntimeError, SafetensorError, ModelError) as error:
+        raise ModelError(f"{folder}: not the trained part of {NAME} ({type(error).__name__}: {error})") from None
 
 
 def _build_processor(tokenizer: Any) -> Any:
