@@ -7,7 +7,14 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from jobs import evaluate_attacks, evaluate_attributes, evaluate_judge, evaluate_labels, evaluate_queries
+from jobs import (
+    evaluate_attacks,
+    evaluate_attributes,
+    evaluate_chains,
+    evaluate_judge,
+    evaluate_labels,
+    evaluate_queries,
+)
 from lore_mm.console import run
 from lore_mm.errors import InputError, nearest
 
@@ -38,6 +45,7 @@ app.command("attributes")(evaluate_attributes.main)
 app.command("queries")(evaluate_queries.main)
 app.command("attacks")(evaluate_attacks.main)
 app.command("labels")(evaluate_labels.main)
+app.command("chains")(evaluate_chains.main)
 
 
 @app.callback()
@@ -53,6 +61,8 @@ def evaluate() -> None:
     Example: lore evaluate attacks --judge rules
 
     Example: lore evaluate labels --dataset chorus:data/chorus
+
+    Example: lore evaluate chains --rows chains.parquet --model judge=hf:lore-judge-tiny
 
     With --json, and in a pipe, each prints one object: n, metrics (name → value, low, high), and what it compares with.
     """

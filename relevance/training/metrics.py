@@ -7,7 +7,7 @@ where judges are measured, nothing is left out.
     acc_4, acc_2    share of rows whose greedy answer has the right level, or is on the right side of L2 | L3
     macro_f1        mean F1 over the four levels of the greedy answers; an unreadable one is said of no level
     format          share of sampled answers that are chains
-    follows         share of those whose grade is what the rulebook makes of their own legs
+    follows         of those, the share whose grade is what the rulebook makes of their own legs, mean over rows
     tokens          mean length of a sampled answer, the end of the turn included
 
 Intervals are bootstraps over queries, as everywhere. It knows no engine.
@@ -30,7 +30,7 @@ from relevance.rules import Rulebook, decide, load_rulebook
 from relevance.scoring import LEVELS, pass_at_k
 from relevance.training.rows import ChainRow
 
-__all__ = ["Answers", "Measured", "ask", "follows", "measure"]
+__all__ = ["Answers", "Measured", "ask", "by_row", "differences", "figures", "follows", "measure", "score"]
 
 _PASSES = (1, 8)
 
@@ -109,26 +109,59 @@ def score(rows: Sequence[ChainRow], answers: Sequence[Answers], *, resamples: in
     """
     if not rows:
         raise InputError("no rows to measure on")
+    metrics = figures(rows, by_row(rows, answers), resamples=resamples, seed=seed)
+    return Measured(len(rows), len({row.query for row in rows}), len(answers[0].sampled), metrics)
+
+
+def figures(
+    rows: Sequence[ChainRow], columns: Mapping[str, Sequence[float]], *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Estimate]:
+    """Every metric of what `by_row` gave, with its interval."""
+    draws = Draws([row.query for row in rows], resamples, seed)
+    return {name: estimate(drawn) for name, drawn in _drawn(rows, columns, draws).items()}
+
+
+def by_row(rows: Sequence[ChainRow], answers: Sequence[Answers]) -> dict[str, list[float]]:
+    """What is measured of each row: every metric's own value there, and the greedy grade as `said` (0: no chain)."""
     truth = np.array([row.label for row in rows])
     greedy = np.array([0 if one.greedy is None else int(one.greedy.grade) for one in answers])
-    draws = Draws([row.query for row in rows], resamples, seed)
     book = load_rulebook()
-    columns: dict[str, NDArray[np.float64]] = {
-        f"pass_{k}": np.array([_passes(row.label, one, k) for row, one in zip(rows, answers, strict=True)])
+    columns: dict[str, list[float]] = {
+        f"pass_{k}": [_passes(row.label, one, k) for row, one in zip(rows, answers, strict=True)]
         for k in _PASSES
         if k <= len(answers[0].sampled)
     }
-    columns["acc_4"] = (greedy == truth).astype(float)
-    columns["acc_2"] = ((greedy >= 3) == (truth >= 3)) * (greedy > 0).astype(float)
-    columns["format"] = np.array([_share([c is not None for c in one.sampled]) for one in answers])
-    columns["tokens"] = np.array([float(np.mean(one.tokens or (0,))) for one in answers])
-    metrics = {name: estimate(_mean(values, draws)) for name, values in columns.items()}
-    metrics["macro_f1"] = estimate(_macro_f1(truth, greedy, draws))
-    read = [[c for c in one.sampled if c is not None] for one in answers]
-    both = np.array([(float(sum(follows(c, book) for c in some)), float(len(some))) for some in read])
-    sums = draws.sums(both)
-    metrics["follows"] = estimate(ratio(sums[:, 0], sums[:, 1]))
-    return Measured(len(rows), len({row.query for row in rows}), len(answers[0].sampled), metrics)
+    columns["acc_4"] = (greedy == truth).astype(float).tolist()
+    columns["acc_2"] = (((greedy >= 3) == (truth >= 3)) * (greedy > 0).astype(float)).tolist()
+    columns["format"] = [_share([c is not None for c in one.sampled]) for one in answers]
+    columns["follows"] = [_share([follows(c, book) for c in one.sampled if c is not None]) for one in answers]
+    columns["tokens"] = [float(np.mean(one.tokens or (0,))) for one in answers]
+    columns["said"] = greedy.astype(float).tolist()
+    return columns
+
+
+def differences(
+    rows: Sequence[ChainRow],
+    one: Mapping[str, Sequence[float]],
+    other: Mapping[str, Sequence[float]],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """One model minus another on the same rows (each as `by_row` gives it), with intervals from the same draws."""
+    draws = Draws([row.query for row in rows], resamples, seed)
+    a, b = _drawn(rows, one, draws), _drawn(rows, other, draws)
+    return {name: estimate(a[name] - b[name]) for name in a if name in b}
+
+
+def _drawn(
+    rows: Sequence[ChainRow], columns: Mapping[str, Sequence[float]], draws: Draws
+) -> dict[str, NDArray[np.float64]]:
+    """Every metric on the sample (place 0) and on each resample."""
+    found = {name: _mean(np.asarray(values), draws) for name, values in columns.items() if name != "said"}
+    truth = np.array([row.label for row in rows])
+    found["macro_f1"] = _macro_f1(truth, np.asarray(columns["said"], dtype=np.int64), draws)
+    return found
 
 
 def follows(chain: Chain, rulebook: Rulebook) -> bool:
