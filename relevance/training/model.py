@@ -34,6 +34,7 @@ __all__ = [
     "TrainingModel",
     "as_chat",
     "device_of",
+    "model_sha",
     "open_model",
     "quiet",
     "read_manifest",
@@ -85,6 +86,17 @@ def device_of(wanted: str = "auto") -> str:
     return wanted
 
 
+def model_sha(name: str) -> str:
+    """What tells a model to train from another: `TrainingModel.sha`, without opening it.
+
+    Raises:
+        ModelError: it is not there.
+    """
+    adapter = _adapter_in(name)
+    base = str(read_manifest(adapter)["base"]) if adapter else name
+    return _sha(checkpoint_sha(checkpoint_folder(base)), adapter)
+
+
 def open_model(
     name: str,
     *,
@@ -111,8 +123,7 @@ def open_model(
     from lore_mm.models.torchvision_cpu import install
 
     install()
-    place = Path(name).expanduser()
-    adapter = place if (place / _ADAPTER).is_file() else None
+    adapter = _adapter_in(name)
     manifest = read_manifest(adapter) if adapter else {}
     base = str(manifest["base"]) if adapter else name
     folder = checkpoint_folder(base)
@@ -140,8 +151,7 @@ def open_model(
             raise ModelError(f"{name} cannot be opened for training ({type(error).__name__}: {said}{hub})") from None
     if not (getattr(processing_class, "chat_template", None) or tokenizer.chat_template):
         raise ModelError(f"{name} has no chat template: it was not made to answer")
-    sha = sha_of([base_sha, _weights_of(adapter)]) if adapter else base_sha
-    return TrainingModel(name, model, processing_class, tokenizer, sees, base, base_sha, sha)
+    return TrainingModel(name, model, processing_class, tokenizer, sees, base, base_sha, _sha(base_sha, adapter))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -317,5 +327,12 @@ def _adapted(model: Any, adapter: Path, merge: bool) -> Any:
     return opened.merge_and_unload() if merge else opened
 
 
-def _weights_of(adapter: Path) -> str:
-    return sha_of([sha_of_file(adapter / name) for name in ("adapter_model.safetensors", _ADAPTER)])
+def _adapter_in(name: str) -> Path | None:
+    place = Path(name).expanduser()
+    return place if (place / _ADAPTER).is_file() else None
+
+
+def _sha(base_sha: str, adapter: Path | None) -> str:
+    """Of a base, or of a base with an adapter."""
+    files = ("adapter_model.safetensors", _ADAPTER)
+    return sha_of([base_sha, *(sha_of_file(adapter / name) for name in files)]) if adapter else base_sha

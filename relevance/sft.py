@@ -1,0 +1,97 @@
+"""`lore sft`: teach a model to judge by chains, supervised.
+
+The config says everything (`relevance.training.config`); the work is `relevance.training.sft_run`'s.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lore_mm.console import command_app, for_people, print_json, print_table, run, say
+from relevance.training.config import SftConfig, load_config
+
+__all__ = ["main"]
+
+
+def main(
+    config: Annotated[Path, typer.Option(help="A TOML file: relevance/training/configs has examples.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE over the config, such as lora.r=8; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to, instead of the config's.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read config and rows, and tell what would be done; open no model.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object even on a terminal.")] = False,
+) -> None:
+    """Train a language model, or one that sees, on chains that `lore synthesize` made.
+
+    python -m relevance.sft --config sft.toml --set learning_rate=1e-4 --out OUT
+
+    OUT gets the adapter (or the model) with manifest.json, one folder for each step of the curriculum, log.jsonl and
+    metrics.json. A run that was killed goes on from its last checkpoint with the same command.
+    """
+    wanted = load_config(SftConfig, config, settings or [], str(out) if out else None)
+    if dry_run:
+        print_json(_plan(wanted))
+        return
+    metrics = _trained(wanted)
+    say(f"wrote {wanted.out} after {metrics['seconds']:,.0f} s")
+    if for_people(as_json):
+        print_table(_view(metrics))
+    else:
+        print_json(metrics)
+
+
+def _plan(config: SftConfig) -> dict[str, Any]:
+    """What would be done."""
+    from collections import Counter
+
+    from relevance.training.rows import has_chain, read_chains
+
+    rows = [row for path in config.rows for row in read_chains(path)]
+    train = [row for row in rows if row.split == "train" and has_chain(row)]
+    count = {step.depth: min(step.rows or len(train), len(train)) for step in config.steps}
+    each = config.batch * config.accumulation
+    return {
+        "config": config.model_dump(mode="json"),
+        "splits": dict(Counter(row.split for row in rows)),
+        "labels": dict(sorted(Counter(row.label for row in train).items())),
+        "rows": count,
+        "steps": {s.depth: s.max_steps or -(-int(count[s.depth] * s.epochs) // each) for s in config.steps},
+    }
+
+
+def _trained(config: SftConfig) -> dict[str, Any]:
+    from importlib.util import find_spec
+
+    from lore_mm.errors import MissingExtraError
+
+    for module in ("torch", "transformers", "trl", "peft", "datasets", "accelerate"):
+        if find_spec(module) is None:
+            raise MissingExtraError(module, "train")
+    from lore_mm.models.torchvision_cpu import install
+
+    install()
+    from relevance.training.sft_run import read_rows, run_sft
+
+    return run_sft(config, read_rows(config))
+
+
+def _view(metrics: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    view = Table("step", "rows", "steps", "loss", "acc@4", "macro-F1", "pass@1", "pass@8", box=None)
+    for depth, one in metrics["stages"].items():
+        dev = one.get("dev", {})
+        figures = [dev.get(name) for name in ("acc_4", "macro_f1", "pass_1", "pass_8")]
+        cells = ["–" if value is None else f"{value:.3f}" for value in (one["loss"], *figures)]
+        view.add_row(depth, f"{one['rows']:,}", f"{one['steps']:,}", *cells)
+    return view
+
+
+if __name__ == "__main__":
+    run(command_app(main, "python -m relevance.sft"))

@@ -1,0 +1,195 @@
+"""Rows as lessons: the tokens of prompt and answer, and which rows cannot be taught and why.
+
+A prompt ends where the model is to speak, as it does when a judge asks; the answer is the chain and the token that ends
+a turn. Nothing is ever cut off: a row with too many tokens is left out, and told.
+
+Imported only where a model is trained: datasets comes with it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+from PIL.Image import Image
+
+from lore_mm.errors import InputError, PictureError
+from lore_mm.images import PicturePolicy, load_picture
+from relevance.chain import Depth
+from relevance.training.config import TrainingConfig
+from relevance.training.model import TrainingModel
+from relevance.training.rows import ChainRow, completion, has_chain, messages
+
+__all__ = ["IGNORED", "LeftOut", "Lessons", "Teller", "make_lessons", "turn_end"]
+
+IGNORED = -100  # label of a token that nothing is learned from
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row that is not taught: `kind` is chain, length or picture; `why` says it in words."""
+
+    row: ChainRow
+    kind: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What is taught: `dataset` for TRL (a row of it is a row of `rows`), their `lengths` in tokens, who was left out.
+
+    The dataset holds tokens and labels; where rows have pictures, texts and pictures, read when they are wanted.
+    """
+
+    dataset: Any
+    rows: tuple[ChainRow, ...]
+    lengths: tuple[int, ...]
+    left_out: tuple[LeftOut, ...]
+
+    def told(self) -> dict[str, int]:
+        """How many rows were left out, by kind."""
+        return dict(Counter(one.kind for one in self.left_out))
+
+
+class Teller:
+    """How a model is told rows: by its own chat template, with pictures behind the words where it sees."""
+
+    def __init__(self, trained: TrainingModel, config: TrainingConfig) -> None:
+        self.tokenizer, self.processor = trained.tokenizer, trained.processing_class if trained.is_vlm else None
+        template = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
+        self._template = template if isinstance(template, str) else None
+        self._policy = PicturePolicy(max_side=config.picture_side)
+        self._sees = trained.is_vlm and config.pictures
+        self.end = turn_end(self.tokenizer, self._template, self.processor is not None)
+
+    def pictures(self, row: ChainRow) -> list[Image]:
+        """A row's pictures, decoded; none where the model is shown none.
+
+        Raises:
+            PictureError: one cannot be read.
+        """
+        return [load_picture(ref, row.picture_root, self._policy).image for ref in row.pictures] if self._sees else []
+
+    def prompt(self, row: ChainRow) -> str:
+        """The conversation up to where the model speaks."""
+        turns: list[dict[str, Any]] = [dict(one) for one in messages(row)]
+        if self.processor is not None:
+            for turn in turns:
+                turn["content"] = [{"type": "text", "text": turn["content"]}]
+            turns[-1]["content"] += [{"type": "image"}] * (len(row.pictures) if self._sees else 0)
+        return _rendered(self.tokenizer, self._template, turns)
+
+    def answer(self, row: ChainRow, depth: Depth, config: TrainingConfig) -> str:
+        """What the model is to say, and the end of its turn."""
+        return completion(row, depth, config.order, config.cite) + self.end
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of a text that stands as it is."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def length(self, prompt: str, pictures: Sequence[Image]) -> int:
+        """The tokens of a prompt, those of its pictures included."""
+        if not pictures or self.processor is None:
+            return len(self.tokens(prompt))
+        made = self.processor(text=[prompt], images=[list(pictures)], add_special_tokens=False)
+        return len(made["input_ids"][0])
+
+
+def turn_end(tokenizer: Any, template: str | None = None, in_parts: bool = False) -> str:
+    """What a chat template writes behind an answer to end it: `<|im_end|>`, say; the tokenizer's own end if nothing."""
+    said = "1"
+    content: Any = [{"type": "text", "text": said}] if in_parts else said
+    turns = [{"role": "user", "content": content}, {"role": "assistant", "content": content}]
+    text = tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False)
+    behind = text[text.rindex(said) + 1 :]
+    ids = tokenizer(behind, add_special_tokens=False)["input_ids"]
+    special = [one for one in ids if one in set(tokenizer.all_special_ids)]
+    end: str = tokenizer.convert_ids_to_tokens(special[0]) if special else tokenizer.eos_token
+    return end
+
+
+def make_lessons(rows: Sequence[ChainRow], depth: Depth, teller: Teller, config: TrainingConfig) -> Lessons:
+    """The rows' chains at a depth, as a data set; rows that cannot be taught are left out.
+
+    Raises:
+        InputError: nothing is left to teach; or, under `strict`, any row cannot be taught.
+    """
+    kept: list[ChainRow] = []
+    lessons: list[tuple[str, str, list[int], int]] = []  # prompt, answer, tokens of both, tokens of the prompt
+    left_out: list[LeftOut] = []
+    shown = False
+    for row in rows:
+        found = _lesson(row, depth, teller, config)
+        if isinstance(found, LeftOut):
+            if config.strict:
+                raise InputError(f"{row.query_id} – {row.item_id}: {found.why}")
+            left_out.append(found)
+            continue
+        kept.append(row)
+        lessons.append(found)
+        shown = shown or bool(row.pictures and config.pictures and teller.processor is not None)
+    if not kept:
+        why = f", the first because: {left_out[0].why}" if left_out else ""
+        raise InputError(f"step {depth}: of {len(rows):,} rows none can be taught{why}")
+    if shown:
+        dataset = _shown(kept, lessons, teller)
+        lengths = tuple(length for _, _, _, length in lessons)
+    else:
+        dataset = Dataset.from_list([_labelled(ids, start) for _, _, ids, start in lessons])
+        lengths = tuple(len(ids) for _, _, ids, _ in lessons)
+    return Lessons(dataset, tuple(kept), lengths, tuple(left_out))
+
+
+def _lesson(
+    row: ChainRow, depth: Depth, teller: Teller, config: TrainingConfig
+) -> tuple[str, str, list[int], int] | LeftOut:
+    """Prompt, answer, and either (tokens, where the answer starts) or, with pictures, ([], length)."""
+    if not has_chain(row):
+        return LeftOut(row, "chain", row.error or "the row has no chain")
+    try:
+        pictures = teller.pictures(row)
+    except PictureError as error:
+        return LeftOut(row, "picture", str(error))
+    prompt, answer = teller.prompt(row), teller.answer(row, depth, config)
+    answered = teller.tokens(answer)
+    if pictures:
+        length = teller.length(prompt, pictures) + len(answered)
+        lesson: tuple[str, str, list[int], int] = (prompt, answer, [], length)
+    else:
+        asked = teller.tokens(prompt)
+        length = len(asked) + len(answered)
+        lesson = (prompt, answer, asked + answered, len(asked))
+    if length > config.max_length:
+        return LeftOut(row, "length", f"{length:,} tokens, max_length is {config.max_length:,}")
+    return lesson
+
+
+def _labelled(ids: list[int], start: int) -> dict[str, Any]:
+    return {"input_ids": ids, "labels": [IGNORED] * start + ids[start:], "length": len(ids)}
+
+
+def _shown(rows: Sequence[ChainRow], lessons: Sequence[tuple[str, str, list[int], int]], teller: Teller) -> Any:
+    """Texts and pictures, the pictures read when a batch is made of them."""
+
+    def show(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        if "row" not in batch:  # the trainer asks for the lengths alone
+            return batch
+        places = batch["row"]
+        return {
+            "row": places,
+            "prompt": [lessons[i][0] for i in places],
+            "completion": [lessons[i][1] for i in places],
+            "images": [teller.pictures(rows[i]) for i in places],
+        }
+
+    lengths = [length if not ids else len(ids) for _, _, ids, length in lessons]
+    return Dataset.from_dict({"row": list(range(len(rows))), "length": lengths}).with_transform(show)
+
+
+def _rendered(tokenizer: Any, template: str | None, turns: Sequence[dict[str, Any]]) -> str:
+    text: str = tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, add_generation_prompt=True)
+    return text
