@@ -41,7 +41,11 @@ from stores.query import Snapshot
 __all__ = ["JudgePairs", "judge_pairs", "main", "pairs_by_search", "pairs_of_labels"]
 
 _SEARCH_AT_ONCE = 256
-_BATCH_ROWS = {"direct": 512, "reason": 128}  # of modes that ask a model, by what an answer costs; 1024 for the others
+_BATCH_ROWS = {
+    "direct": 512,
+    "reason": 128,
+    "chain": 256,
+}  # of modes that ask a model, by what an answer costs; 1024 for the others
 
 
 @dataclass(frozen=True, slots=True)

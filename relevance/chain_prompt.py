@@ -19,6 +19,7 @@ from lore_mm.knowledge import Knowledge
 from lore_mm.prompts import clean, load_prompt
 from lore_mm.text import tokens
 from lore_mm.types import AttributeValue, Demand, Evidence, ItemFeatures, Understanding
+from relevance.chain import Order
 from relevance.dossier import BUDGETS, EXAMPLE, Budget, Dossiers
 from relevance.pair_prompt import PROMPTS
 from relevance.path_line import word
@@ -31,7 +32,7 @@ _VERSION = "1"
 _BLOCKS = ("system", "query", "item")
 _ALWAYS = ("category", "brand")  # told of every item, whatever is asked for
 _KNOWN = {"place": "color", "value": "black", "off": "0.38", "source": "image:0", "quote": ""}
-_OWN = {"known": [_KNOWN], "given": [{"source": "given.brand", "quote": "Nike"}]}
+_OWN = {"known": [_KNOWN], "given": [{"source": "given.brand", "quote": "Nike"}], "answer_first": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +100,24 @@ class ChainDossiers(Dossiers):
 
 
 class ChainPrompt:
-    """Tells pairs to a judge that writes chains; `template` may be the user's own.
+    """Tells pairs to a judge that writes chains in an order; `template` may be the user's own.
 
     Raises:
         ConfigError: the template is wrong.
     """
 
     def __init__(
-        self, knowledge: Knowledge, rulebook: Rulebook, budget: Budget = BUDGETS["full"], template: Path = PROMPT
+        self,
+        knowledge: Knowledge,
+        rulebook: Rulebook,
+        budget: Budget = BUDGETS["full"],
+        template: Path = PROMPT,
+        order: Order = "think_first",
     ) -> None:
         self.dossiers = ChainDossiers(knowledge, rulebook, budget)
         self._template = load_prompt(template, {**EXAMPLE, **_OWN}, needs=("query", "title"), blocks=_BLOCKS)
-        self.sha = sha_of(["chain", _VERSION, self._template.sha, self.dossiers.sha])
+        self._own = {"answer_first": order == "answer_first"}
+        self.sha = sha_of(["chain", _VERSION, self._template.sha, self.dossiers.sha, self._own])
         self.system = self._render("system", dict(self.dossiers.shared))
         self._last: tuple[Understanding | None, str] = (None, "")
 
@@ -124,7 +131,7 @@ class ChainPrompt:
         return ToldChain(self.system, f"{query}\n{item}", item)
 
     def _render(self, block: str, values: dict[str, Any]) -> str:
-        return self._template.render(values, (block,))[block]
+        return self._template.render({**self._own, **values}, (block,))[block]
 
 
 def _said(one: AttributeValue) -> list[tuple[AttributeValue, Evidence]]:

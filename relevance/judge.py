@@ -21,6 +21,7 @@ from lore_mm.console import command_app, for_people, print_json, print_table, ru
 from lore_mm.errors import InputError, StoreError, nearest
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.models import DEFAULT_CHAT
+from lore_mm.models.table import load_table
 from lore_mm.schema import load_schemas
 from lore_mm.types import Item, ItemFeatures, Judgment, Query, Understanding
 from relevance.by_rules import RulesJudge
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from jobs.served_queries import QueryDesk
     from stores.query import Snapshot
 
-__all__ = ["DEFAULT_JUDGE", "MODES", "JudgeAddress", "RulesFile", "main", "open_judge"]
+__all__ = ["DEFAULT_JUDGE", "MODES", "JudgeAddress", "RulesFile", "address_of", "main", "open_judge"]
 
 DEFAULT_JUDGE = "rules"
 # mode → its addresses as they are told; CHAT is an address of `lore_mm.models.open_chat`
@@ -48,6 +49,8 @@ MODES: Mapping[str, str] = MappingProxyType(
         "direct-vision": "direct-vision:CHAT",
         "reason": "reason:CHAT",
         "reason-vision": "reason-vision:CHAT",
+        "chain": "chain:CHAT",
+        "chain-vision": "chain-vision:CHAT",
     }
 )
 _BATCH = 512  # requests judged at once
@@ -85,6 +88,21 @@ def open_judge(
         raise
 
 
+def address_of(model: str) -> str:
+    """The address of a judge that the model table has under this name.
+
+    Raises:
+        InputError: there is none such.
+    """
+    judges = {name: entry.address for name, entry in load_table().items() if entry.kind == "judge" and entry.address}
+    if model not in judges:
+        raise InputError(
+            f"no judge {model!r} in the model table{nearest(model, judges)}; legal: {', '.join(judges)}. "
+            f"For another model name its address: --judge chain:hf:{model}"
+        )
+    return judges[model]
+
+
 def _opened(
     address: str, knowledge: Knowledge | None, rules: Path | None, pictures: Pictures | None, options: dict[str, Any]
 ) -> PairJudge:
@@ -106,8 +124,9 @@ def _opened(
     if kind == "student":
         judge = module.open_student(address, Path(rest) if rest else None, known, rulebook, **options)
         return judge
-    opened = module.open_direct if kind == "direct" else module.open_reason
-    judge = opened(address, rest, known, rulebook, vision=bool(eyes), pictures=pictures if eyes else None, **options)
+    judge = getattr(module, f"open_{kind}")(
+        address, rest, known, rulebook, vision=bool(eyes), pictures=pictures if eyes else None, **options
+    )
     return judge
 
 
@@ -118,10 +137,14 @@ JudgeAddress = Annotated[
     str,
     typer.Option(
         "--judge",
-        help="Who judges: rules (or rules:RULEBOOK.toml), student (or student:FOLDER), direct:CHAT, reason:CHAT, or "
-        "with the pictures direct-vision:CHAT, reason-vision:CHAT; CHAT is hf:NAME, vllm:NAME or "
-        "openai:http://HOST:PORT/v1#MODEL.",
+        help="Who judges: rules (or rules:RULEBOOK.toml), student (or student:FOLDER), direct:CHAT, reason:CHAT, "
+        "chain:CHAT, or with the pictures direct-vision:CHAT, reason-vision:CHAT, chain-vision:CHAT; CHAT is hf:NAME, "
+        "vllm:NAME or openai:http://HOST:PORT/v1#MODEL.",
     ),
+]
+_Model = Annotated[
+    str | None,
+    typer.Option("--model", help="A judge by its name in the model table, such as lore-judge-tiny; no --judge then."),
 ]
 _ModelOption = Annotated[
     list[str] | None,
@@ -164,6 +187,7 @@ def main(
         str | None, typer.Option("--store", help="The store's address; the default one if left out.")
     ] = None,
     judge: JudgeAddress = DEFAULT_JUDGE,
+    model: _Model = None,
     model_option: _ModelOption = None,
     rules: RulesFile = None,
     what_if: _WhatIf = None,
@@ -181,6 +205,8 @@ def main(
 
     Another judge:     lore judge --judge direct:hf:lore-vlm-tiny --query "red sofa" --top 3
 
+    A trained judge:   lore judge --model lore-judge-tiny --query "red sofa" --top 3 --explain
+
     Another rulebook:  lore judge --query "red sofa" --top 10 --what-if my-rules.toml
 
     With nothing named, JSON lines are read from stdin: {"query": "red sofa", "item_id": "leather-sofa"}, or with
@@ -192,6 +218,10 @@ def main(
     """
     from jobs.open_extractors import model_options
 
+    if model is not None:
+        if judge != DEFAULT_JUDGE:
+            raise InputError(f"two judges: --judge {judge} and --model {model}; name one")
+        judge = address_of(model)
     requests = read_requests(query, item or [], top, pairs)
     other = None if what_if is None else load_rulebook(what_if)
     knowledge, failed = load_knowledge(), 0

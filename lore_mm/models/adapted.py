@@ -25,7 +25,7 @@ from lore_mm.models.smollm2 import kept
 from lore_mm.models.table import load_table
 from lore_mm.models.weights import weights_sha
 
-__all__ = ["Adapter", "add_lora", "is_base", "merged", "read_adapter"]
+__all__ = ["Adapter", "add_lora", "is_base", "manifest_of", "merged", "read_adapter"]
 
 SETTINGS, WEIGHTS, MANIFEST = "adapter_config.json", "adapter_model.safetensors", "manifest.json"
 _VERSION = 1  # of the merging below: part of the checkpoint's name
@@ -77,6 +77,21 @@ def merged(folder: Path, name: str = "") -> Path:
     parts = [sha_of_file(folder / one) for one in (SETTINGS, WEIGHTS) if (folder / one).is_file()]
     key = sha_of([checkpoint_sha(str(below)), parts, _VERSION])[:12]
     return kept(name or folder.resolve().name, key, lambda made: _write(below, folder, made))
+
+
+def manifest_of(address: str) -> dict[str, Any]:
+    """What the folder behind an address (hf:FOLDER, vllm:lore-judge-tiny …) says of how its model was made.
+
+    Empty where there is no such folder, or it says nothing that can be read.
+    """
+    name = address.partition(":")[2]
+    entry = load_table().get(name)
+    folder = Path(__file__).parent / entry.shipped if entry is not None and entry.shipped else Path(name).expanduser()
+    try:
+        said = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def is_base(name: str, folder: Path, sha: str) -> bool:

@@ -23,7 +23,7 @@ from typing import Any
 from lore_mm.models.chat import ChatReply, Token
 from lore_mm.models.json_reply import read_json
 
-__all__ = ["UNMEASURED", "Answer", "Reply", "ReplyError", "parse_reply"]
+__all__ = ["UNMEASURED", "Answer", "Reply", "ReplyError", "measured", "parse_reply"]
 
 UNMEASURED = 0.5  # the confidence in a reply whose tokens the server did not tell
 _LONGEST = 50_000  # characters of a reply
@@ -96,9 +96,18 @@ def parse_reply(reply: ChatReply) -> Reply:
     if not isinstance(said, dict):
         raise ReplyError("the reply is no JSON object")
     answers = _placed(said, text, start)
-    told = len(reply.tokens) > 0 and "".join(token.text for token in reply.tokens) == text
-    ends = list(accumulate(len(token.text) for token in reply.tokens)) if told else []
-    return Reply(answers, ends, reply.tokens, text, said)
+    return Reply(answers, _ends(reply), reply.tokens, text, said)
+
+
+def measured(reply: ChatReply) -> Reply:
+    """A reply of any kind, without answers, for the likelihoods of its parts."""
+    return Reply({}, _ends(reply), reply.tokens, reply.text)
+
+
+def _ends(reply: ChatReply) -> list[int]:
+    """Where each token ends, in characters; empty where the tokens are not those of the text."""
+    told = len(reply.tokens) > 0 and "".join(token.text for token in reply.tokens) == reply.text
+    return list(accumulate(len(token.text) for token in reply.tokens)) if told else []
 
 
 def _placed(said: Mapping[str, Any], text: str, place: int) -> dict[str, Answer]:
