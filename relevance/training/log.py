@@ -124,7 +124,7 @@ def measured(trained: TrainingModel, rows: Sequence[ChainRow], dev: Dev, seed: i
     told = ", ".join(
         f"{name} {figures[name].value:.3f}" for name in ("acc_4", "macro_f1", "pass_1", "pass_8") if name in figures
     )
-    say(f"sft {stage}: {told} on {found.rows:,} rows of dev, {time.monotonic() - before:.0f} s")
+    say(f"{stage}: {told} on {found.rows:,} rows of dev, {time.monotonic() - before:.0f} s")
     return {
         **{name: _number(one.value) for name, one in figures.items()},
         "intervals": {name: [_number(one.low), _number(one.high)] for name, one in figures.items()},

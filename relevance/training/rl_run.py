@@ -32,24 +32,14 @@ from relevance.training.pool import drawn, mixed
 from relevance.training.rewards import Limits, Rewards
 from relevance.training.rl_config import RlConfig
 from relevance.training.rl_log import Rollouts
-from relevance.training.rows import ChainRow, messages, read_chains
+from relevance.training.rows import ChainRow, messages
 from relevance.training.sampling import complete
-from relevance.training.sft_run import _check_run as check_run
-from relevance.training.sft_run import dev_rows, trainer_arguments
+from relevance.training.sft_run import check_run, dev_rows, read_rows, trainer_arguments
 
 __all__ = ["make_trainer", "read_rows", "run_rl"]
 
 _STAGE = "rl"
 _POOL = "pool.json"
-
-
-def read_rows(config: RlConfig) -> list[ChainRow]:
-    """The rows of all the config's files.
-
-    Raises:
-        InputError: a file cannot be read, or a value of it is not legal.
-    """
-    return [row for path in config.rows for row in read_chains(path)]
 
 
 def run_rl(config: RlConfig, rows: Sequence[ChainRow]) -> dict[str, Any]:

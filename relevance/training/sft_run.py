@@ -31,12 +31,12 @@ from relevance.training.log import Log, Telling, measured
 from relevance.training.model import TrainingModel, device_of, model_sha, open_model, quiet, save_adapter
 from relevance.training.rows import ChainRow, read_chains
 
-__all__ = ["dev_rows", "make_trainer", "read_rows", "run_sft", "trainer_arguments"]
+__all__ = ["check_run", "dev_rows", "make_trainer", "read_rows", "run_sft", "trainer_arguments"]
 
 _RUN = "run.json"
 
 
-def read_rows(config: SftConfig) -> list[ChainRow]:
+def read_rows(config: TrainingConfig) -> list[ChainRow]:
     """The rows of all the config's files.
 
     Raises:
@@ -59,7 +59,7 @@ def run_sft(config: SftConfig, rows: Sequence[ChainRow]) -> dict[str, Any]:
     dev = dev_rows(config, rows)
     if not train:
         raise InputError(f"{', '.join(config.rows)}: no row is of the split train")
-    _check_run(config, rows, out)
+    check_run(config, rows, out)
     depths = [step.depth for step in config.steps]
     done = next((n for n in range(len(depths), 0, -1) if (out / depths[n - 1] / "metrics.json").is_file()), 0)
     trained = _opened(config, out / depths[done - 1] if done else None)
@@ -85,7 +85,7 @@ def run_sft(config: SftConfig, rows: Sequence[ChainRow]) -> dict[str, Any]:
     return metrics
 
 
-def dev_rows(config: SftConfig, rows: Sequence[ChainRow]) -> list[ChainRow]:
+def dev_rows(config: TrainingConfig, rows: Sequence[ChainRow]) -> list[ChainRow]:
     """The rows of the split dev that are measured on, drawn by the seed."""
     return _some([row for row in rows if row.split == "dev"], config.dev.rows, config.seed) if config.dev.rows else []
 
@@ -97,7 +97,7 @@ def _some(rows: Sequence[ChainRow], count: int, seed: int) -> list[ChainRow]:
     return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), count))]
 
 
-def _check_run(config: SftConfig, rows: Sequence[ChainRow], out: Path) -> None:
+def check_run(config: TrainingConfig, rows: Sequence[ChainRow], out: Path) -> None:
     """Note what this run is, or see that what began here is the same.
 
     Raises:
@@ -160,7 +160,7 @@ def _stage(
     log.forget(depth, began, [one.depth for one in config.steps if (out / one.depth / "metrics.json").is_file()])
 
     def ask() -> dict[str, Any]:
-        return measured(trained, dev, config.dev, config.seed, depth)
+        return measured(trained, dev, config.dev, config.seed, f"sft {depth}")
 
     with quiet(), offline_where_unreachable(), ExitStack() as stack:
         telling = Telling(log, depth, stack, ask, config.dev.every if dev else 0)
