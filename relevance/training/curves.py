@@ -39,7 +39,8 @@ FIGURES: Mapping[str, str] = {
     "tokens": "dev: tokens",
 }
 _COLUMNS, _WIDTH, _HEIGHT = 3, 240, 130
-_SMOOTH = 0.15  # weight of a new point in the line through points that jump
+_DEV = "dev:"
+_SMOOTH = 0.25  # weight of a new point in the line through points that jump
 
 
 def main(
@@ -88,11 +89,13 @@ def points(lines: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         stage = str(line["stage"])
         for name, title in FIGURES.items():
             value = line.get(name)
-            if not isinstance(value, int | float) or value != value:
+            among = line.get("intervals") or {}
+            measured = title.startswith(_DEV)  # tokens that were trained on have the same name in a log
+            if not isinstance(value, int | float) or value != value or (measured and name not in among):
                 continue
             before = mean.get((stage, name), value)
             mean[stage, name] = before + _SMOOTH * (value - before)
-            low, high = (line.get("intervals") or {}).get(name, (None, None))
+            low, high = among.get(name, (None, None))
             step = start[stage] + int(line["step"])
             told = {"figure": title, "stage": stage, "step": step, "value": value, "smooth": mean[stage, name]}
             yield told | {"low": low, "high": high}
@@ -107,7 +110,7 @@ def _panel(alt: Any, title: str, some: Sequence[Mapping[str, Any]]) -> Any:
         band = base.mark_errorbar().encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=color)
         exact = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False))
         return alt.layer(band, base.mark_line(point=True).encode(x=x, y=exact, color=color))
-    dots = base.mark_point(size=6, opacity=0.3, filled=True).encode(x=x, y=alt.Y("value:Q", title=None), color=color)
+    dots = base.mark_point(size=14, opacity=0.35, filled=True).encode(x=x, y=alt.Y("value:Q", title=None), color=color)
     return alt.layer(dots, base.mark_line(strokeWidth=2).encode(x=x, y=line, color=color))
 
 
