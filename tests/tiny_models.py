@@ -1,4 +1,5 @@
-"""A checkpoint of transformers that is real in everything but what it knows: Qwen2.5-VL, 0.6 M random parameters.
+"""Checkpoints of transformers that are real in everything but what they know: Qwen2.5-VL, 0.6 M random parameters,
+and Qwen3, which reads no pictures, with as many.
 
 Loads in transformers and in vLLM (head_dim 32, float32), reads several pictures a request, and speaks ChatML with a
 byte-level BPE tokenizer of its own. Deterministic: two builds are the same bytes.
@@ -9,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CONTEXT", "tiny_vlm"]
+__all__ = ["CONTEXT", "tiny_text", "tiny_vlm"]
 
 CONTEXT = 2048  # tokens a request and its reply may have together
 SMALLEST, LARGEST = 4, 16  # tokens a picture, each of 28 × 28 pixels
@@ -113,6 +114,41 @@ def tiny_vlm(folder: Path, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    return folder
+
+
+def tiny_text(folder: Path, seed: int = 0) -> Path:
+    """Write a language model into `folder` (made if need be) and return it."""
+    from lore_mm.models.torchvision_cpu import install
+
+    install()
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    tokenizer = _tokenizer()
+    token = tokenizer.convert_tokens_to_ids
+    config = Qwen3Config(
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=CONTEXT,
+        vocab_size=len(tokenizer),
+        eos_token_id=token("<|im_end|>"),
+        pad_token_id=token("<|pad|>"),
+        bos_token_id=None,
+        tie_word_embeddings=True,
+        initializer_range=_SPREAD,
+        dtype="float32",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen3ForCausalLM(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 
