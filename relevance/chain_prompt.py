@@ -14,6 +14,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
+from lore_mm.errors import ConfigError
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.prompts import clean, load_prompt
@@ -116,6 +117,9 @@ class ChainPrompt:
     ) -> None:
         self.dossiers = ChainDossiers(knowledge, rulebook, budget)
         self._template = load_prompt(template, {**EXAMPLE, **_OWN}, needs=("query", "title"), blocks=_BLOCKS)
+        missing = sorted(set(_BLOCKS) - set(self._template.template.blocks))
+        if missing:
+            raise ConfigError(f"{template}: has no block {missing[0]!r}")
         self._own = {"answer_first": order == "answer_first"}
         self.sha = sha_of(["chain", _VERSION, self._template.sha, self.dossiers.sha, self._own])
         self.system = self._render("system", dict(self.dossiers.shared))
