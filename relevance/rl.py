@@ -88,11 +88,11 @@ def _probed(rows: Path, path: Path | None, settings: list[str]) -> list[Probed]:
     from relevance.training.rewards import Limits
     from relevance.training.rows import read_chains
 
-    weights, limits, order = Weights(), Limits(_MOST, _SLACK), "think_first"
-    if path is not None:
-        config = load_config(RlConfig, path, settings, ".")
-        weights, limits, order = config.weights, Limits(config.max_completion, config.slack), config.order
-    return probe(read_chains(rows), weights.model_dump(), limits, order)
+    if path is None:
+        return probe(read_chains(rows), Weights().model_dump(), Limits(_MOST, _SLACK))
+    config = load_config(RlConfig, path, settings, ".")
+    limits = Limits(config.max_completion, config.slack)
+    return probe(read_chains(rows), config.weights.model_dump(), limits, config.order)
 
 
 def _told(found: list[Probed], as_json: bool) -> None:

@@ -54,6 +54,7 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
     """
 
     bad: Path = Path("nan-batch.json")
+    _buffered_inputs: Any
 
     def __init__(self, *args: Any, window: tuple[float, float], right: str, share: bool = True, **others: Any) -> None:
         super().__init__(*args, **others)
@@ -173,7 +174,7 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         found: list[tuple[Tensor, Tensor] | None] = [None]
         if self._share and not compute_aux_loss and input_ids.shape[1] - logits_to_keep > 1:
             size = batch_size or len(input_ids)
-            parts = zip(input_ids.split(size), attention_mask.split(size), strict=True)
+            parts = zip(torch.split(input_ids, size), torch.split(attention_mask, size), strict=True)
             with answers_only(input_ids.device):
                 found = [self._scored(model, ids, mask, logits_to_keep) for ids, mask in parts]
         told = [one for one in found if one is not None]

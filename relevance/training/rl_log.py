@@ -38,7 +38,7 @@ _NAMES = {  # the trainer's name → ours; rewards/NAME/mean and groups/NAME are
 _TAKEN = ("rewards/", "groups/")
 
 
-class Rollouts(TrainerCallback):  # type: ignore[misc]
+class Rollouts(TrainerCallback):
     """Writes the log and a completion of every group, moves the bar, and measures every so many steps.
 
     `seconds` are those of training.
