@@ -23,6 +23,7 @@ from typing import Any
 from lore_mm import __version__
 from lore_mm.errors import ConfigError, MissingExtraError, ModelError
 from lore_mm.fingerprint import sha_of, sha_of_file
+from lore_mm.models.adapted import is_base
 from lore_mm.models.checkpoint import checkpoint_folder, checkpoint_sha
 from lore_mm.models.hf import HfChat
 from lore_mm.models.hub import offline_where_unreachable
@@ -128,7 +129,7 @@ def open_model(
     base = str(manifest["base"]) if adapter else name
     folder = checkpoint_folder(base)
     base_sha = checkpoint_sha(folder)
-    if adapter and manifest["base_sha"] not in ("", base_sha):
+    if adapter and manifest["base_sha"] and not is_base(base, Path(folder), manifest["base_sha"]):
         raise ModelError(
             f"{name}: was trained on {base} {manifest['base_sha'][:12]}, and {base} is {base_sha[:12]} here"
         )
@@ -185,6 +186,8 @@ def save_adapter(trained: TrainingModel, folder: Path, said: Mapping[str, Any] |
         else:
             trained.model.save_pretrained(folder)
             trained.processing_class.save_pretrained(folder)
+        for path in folder.glob("*.safetensors"):
+            path.chmod(0o644)  # written through a file that is the writer's alone
     manifest = {
         "kind": "adapter" if trained.has_adapter else "model",
         "base": trained.base,
