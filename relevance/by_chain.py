@@ -12,7 +12,7 @@ the rest spread by the rulebook as it spreads the doubt in a leg. The grade of s
 lower one of two, and so always one that was said; it is relevant exactly where P(L3) + P(L4) is one half and more.
 
 The path that is kept is one of those with the grade: of the commonest row of relations, the shortest. A model that was
-trained no further than to what the item has gives a grade and no path. This module knows no backend.
+trained no further than to what the item has gives a grade and a path without legs. This module knows no backend.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from relevance.pair_prompt import by_query, look
 from relevance.protocol import Pair, Pictures, failed_judgment, refused
 from relevance.quotes import ItemWords
 from relevance.read_chain import HeardChain, hear
-from relevance.rules import Decision, Rulebook, decide
+from relevance.rules import Rulebook, decide
 
 __all__ = ["ChainCounts", "ChainJudge", "open_chain"]
 
@@ -199,12 +199,13 @@ class ChainJudge:
         grades = tuple(one.chain.grade for one in heard)
         grade = sorted(grades)[(len(grades) - 1) // 2]
         kept = _kept([one for one in heard if one.chain.grade == grade])
-        query, item_id = pair[0].query, pair[1].item.item_id
+        query = pair[0].query
+        path = MatchPath(query.query_id, pair[1].item.item_id, _voted(kept, heard))
         try:
-            decision = self._decide(MatchPath(query.query_id, item_id, _voted(kept, heard)))
+            decision = decide(path, self.rulebook) if path.legs else None
         except Exception as fault:  # one pair must not end a batch
             return self._failed(pair, f"{type(fault).__name__}: {fault}")
-        path = _compared(decision.path, kept) if decision else None
+        path = _compared(decision.path, kept) if decision else path
         with self._counting:
             self.counts.judged += 1
             self.counts.disagreements += decision is not None and decision.grade != grade
@@ -214,7 +215,7 @@ class ChainJudge:
         probabilities = self._probabilities(grades, grade, kept.sure)
         return Judgment(
             query_id=query.query_id,
-            item_id=item_id,
+            item_id=path.item_id,
             grade=grade,
             query=query.text,
             probabilities=probabilities,
@@ -226,9 +227,6 @@ class ChainJudge:
             mode=self.mode,
             provenance=self._provenance(pair),
         )
-
-    def _decide(self, path: MatchPath) -> Decision | None:
-        return decide(path, self.rulebook) if path.legs else None
 
     def _probabilities(self, grades: Sequence[Grade], grade: Grade, sure: float) -> Probabilities:
         """The votes, and the doubt of the chain that is kept as one more; of one sample that doubt alone."""

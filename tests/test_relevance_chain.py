@@ -186,7 +186,7 @@ def test_a_chain_without_legs():
         ("=> L2", "", "line 3, character 50: legal here: ' => ', not ' '"),
         ("=> L2", "=> L2 color.other because", "line 3, character 68: legal here: the end of the line, not ' because'"),
         ("=> L2", "=> L2 | it is", "line 3, character 57: legal here: a text in double quotes, not '| it is'"),
-        ("as ? (wish)", "as ? (Wish)", "line 4, character 23: legal here: ':', not ' (Wish): unstated"),
+        ("as ? (wish)", "as ? (Wish)", "line 4, character 26: legal here: ':', not ' (Wish): unstated"),
         (": unstated => L3", ": nothing", "line 4, character 42: a leg of the step multimodal in a chain of"),
         ("grade L2", "grade: L2", "line 6, character 1: legal here: 'grade ' or 'no grade: ', not 'grade: L2"),
         ("grade L2 [color]", "no grade: too hard", "line 6, character 1: legal here: a grade, and the dimensions"),
