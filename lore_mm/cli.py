@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("jobs.evaluate:app", "Measure a judge or extractors against labels, beside baselines."),
     "calibrate": ("jobs.calibrate:app", "Fit on labels how far extractors, or a judge, are to be believed."),
     "sft": ("relevance.sft:main", "Teach a model to judge by chains, supervised."),
+    "distil": ("relevance.distil:main", "Distil a judge into two small students, and measure them."),
     "check": ("jobs.check_labels:main", "Find impossible labels."),
     "schema": ("lore_mm.schema_show:main", "Show what is asked of a kind of thing."),
     "taxonomy": ("lore_mm.taxonomy:main", "Turn Shopify's product taxonomy into schemas and categories."),
