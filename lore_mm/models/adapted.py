@@ -101,7 +101,7 @@ def is_base(name: str, folder: Path, sha: str) -> bool:
     """
     entry = load_table().get(name)
     pinned = weights_sha(name) if entry is not None and (entry.files or entry.shipped) else ""
-    return sha in (pinned, checkpoint_sha(str(folder)))
+    return bool(sha) and sha in (pinned, checkpoint_sha(str(folder)))
 
 
 def read_adapter(folder: Path) -> Adapter:
