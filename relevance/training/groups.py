@@ -15,12 +15,14 @@ Imported only where a model is trained: torch and trl come with it.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
@@ -29,7 +31,8 @@ from lore_mm.errors import MissingExtraError, ModelError
 from relevance.training.guards import answers_only
 from relevance.training.model import device_of
 from relevance.training.rl_config import RlConfig
-from relevance.training.sampling import complete, remembered
+from relevance.training.rows import ChainRow
+from relevance.training.sampling import complete, remember
 
 __all__ = ["GroupTrainer", "use_vllm"]
 
@@ -49,10 +52,11 @@ def use_vllm(config: RlConfig) -> bool:
 class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
     """GRPO on the groups whose share of right completions is inside `window`, both ends included.
 
-    A completion is right where the reward named `right` is above 0. `share`: prompts are read once a group. `bad` is
-    where completions are saved whose loss or gradient is no number.
+    A completion is right where the reward named `right` is above 0. `share`: prompts are read once a group. `rows`
+    are those that the data set counts; `bad` is where completions are saved whose loss or gradient is no number.
     """
 
+    rows: Sequence[ChainRow] = ()
     bad: Path = Path("nan-batch.json")
     _buffered_inputs: Any
 
@@ -131,10 +135,12 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         """Of the last completions every so manyth, one a group unless told: pair, text, rewards and advantage."""
         logs, found = self._logs, []
         for place in range(0, len(logs["completion"]), every or self.num_generations):
-            said = logs["completion"][place]
+            said, row = logs["completion"][place], self.rows[logs["extra"]["row"][place]]
             found.append(
                 {
-                    "row": logs["extra"]["row"][place],
+                    "query_id": row.query_id,
+                    "item_id": row.item_id,
+                    "label": row.label,
                     "text": said if isinstance(said, str) else said[-1]["content"],
                     "rewards": {name: round(values[place], 4) for name, values in logs["rewards"].items()},
                     "advantage": round(logs["advantages"][place], 4),
@@ -198,8 +204,8 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         before, rest = slice(first, start - 1), slice(start - 1, max(end, start + 1))
         rows, place = _distinct(ids[:, before])
         with self.accelerator.autocast():
-            cache = remembered(model, ids[rows, before], mask[rows, before])
-            if cache is None:
+            cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+            if not remember(model, ids[rows, before], mask[rows, before], cache):
                 self._share = False
                 return None
             cache.batch_select_indices(place)

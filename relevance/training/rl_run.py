@@ -250,14 +250,13 @@ def make_trainer(
             model=trained.model,
             reward_funcs=rewards.functions(),
             args=grpo,
-            train_dataset=_practice(
-                config, trained, rows, drawn(rows, config.steps * each, config.seed, config.balance), teller
-            ),
+            train_dataset=_practice(config, trained, rows, order, teller),
             processing_class=trained.processing_class,
             window=config.window,
             right="level",
             share=config.share_prompts,
         )
+    trainer.rows = rows
     trainer.remove_callback(PrinterCallback)
     return trainer
 

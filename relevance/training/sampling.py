@@ -16,7 +16,9 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-__all__ = ["complete", "padded", "remembered"]
+from lore_mm.models.cpu_decoding import RoomyCache, decoding_on_cpu
+
+__all__ = ["complete", "padded", "remember"]
 
 
 def padded(prompts: Sequence[Sequence[int]], pad: int, device: Any = None) -> tuple[Tensor, Tensor]:
@@ -27,15 +29,14 @@ def padded(prompts: Sequence[Sequence[int]], pad: int, device: Any = None) -> tu
     return ids, mask
 
 
-def remembered(model: Any, ids: Tensor, mask: Tensor, positions: Tensor | None = None) -> DynamicCache | None:
-    """The keys and values of token ids (n, length); gradients go through them.
+def remember(model: Any, ids: Tensor, mask: Tensor, cache: DynamicCache, positions: Tensor | None = None) -> bool:
+    """Put the keys and values of token ids (n, length) into an empty cache; gradients go through them.
 
-    None where a layer keeps anything else than the keys and values of all tokens, so that they cannot be shared.
+    False where a layer keeps anything else than the keys and values of all tokens, so that they cannot be shared.
     """
-    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
     given = {} if positions is None else {"position_ids": positions}
     model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1, **given)
-    return cache if all(type(layer) is DynamicLayer for layer in cache.layers) else None
+    return all(isinstance(one, DynamicLayer) and not one.is_sliding for one in cache.layers)
 
 
 @torch.no_grad()
@@ -47,16 +48,16 @@ def complete(
     `settings` is a GenerationConfig.
     """
     ids, mask = padded(prompts, pad, model.device)
-    cache = None
-    if count > 1 and ids.shape[1] > 1:
+    given: dict[str, Any] = {"generation_config": settings}
+    if ids.shape[1] > 1:
+        cache = RoomyCache(model.config.get_text_config(decoder=True), settings.max_new_tokens)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        cache = remembered(model, ids[:, :-1], mask[:, :-1], positions[:, :-1])
+        if remember(model, ids[:, :-1], mask[:, :-1], cache, positions[:, :-1]):
+            cache.batch_repeat_interleave(count)
+            given["past_key_values"] = cache
     ids, mask = ids.repeat_interleave(count, dim=0), mask.repeat_interleave(count, dim=0)
-    given: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "generation_config": settings}
-    if cache is not None:
-        cache.batch_repeat_interleave(count)
-        given["past_key_values"] = cache
-    written = model.generate(**given)[:, ids.shape[1] :].tolist()
+    with decoding_on_cpu(model):
+        written = model.generate(input_ids=ids, attention_mask=mask, **given)[:, ids.shape[1] :].tolist()
     return [_ended(one, ends) for one in written]
 
 

@@ -1,0 +1,103 @@
+"""Token by token on a CPU: attention and a cache that do not copy what was said before for every new token.
+
+With queries in groups that share keys and values, and rows padded to one length, transformers repeats keys and values
+for every query before it attends, and puts them together anew for every token. For one new token neither is needed:
+the queries of a group are as well taken for several positions of one head, and a cache with room is written in place.
+64 rows of 400 tokens through the 30 layers of SmolLM2-135M take a seventh of the time of a core; logits differ by the
+last digits of a float.
+
+Imported only where a model runs: torch and transformers come with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers.cache_utils import DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+__all__ = ["RoomyCache", "decoding_on_cpu"]
+
+_NAME = "sdpa_of_groups"
+
+
+def _attend(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **others: Any
+) -> tuple[Tensor, None]:
+    """Attention (batch, 1, heads, size) of one new token, whose query is (batch, heads, 1, size).
+
+    A mask is boolean, (batch, 1, 1, keys). Of several tokens as transformers has it.
+    """
+    batch, heads, length, size = query.shape
+    plain = attention_mask is None or attention_mask.shape[1] == 1
+    if length > 1 or not plain or others.get("position_bias") is not None:
+        found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **others)
+        return found
+    groups = query.view(batch, key.shape[1], heads // key.shape[1], size)
+    scale = others.get("scaling")
+    told = torch.nn.functional.scaled_dot_product_attention(groups, key, value, attn_mask=attention_mask, scale=scale)
+    return told.reshape(batch, 1, heads, told.shape[-1]), None
+
+
+AttentionInterface.register(_NAME, _attend)
+AttentionMaskInterface.register(_NAME, sdpa_mask)
+
+
+class _RoomyLayer(DynamicLayer):
+    """A layer of a cache that grows in place: `room` tokens are made room for whenever there is none."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self._room = room
+        self._held: tuple[Tensor, Tensor] | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Add the newest keys and values (batch, heads, new, size); gives all."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        held = self._held
+        if held is None or held[0].shape[-2] < end or len(held[0]) != len(key_states):
+            held = self._with_room(self.keys, key_states, start), self._with_room(self.values, value_states, start)
+        for one, new in zip(held, (key_states, value_states), strict=True):
+            one[:, :, start:end] = new
+        self._held = held
+        self.keys, self.values = (one[:, :, :end] for one in held)
+        return self.keys, self.values
+
+    def _with_room(self, old: Tensor, new: Tensor, start: int) -> Tensor:
+        batch, heads, length, size = new.shape
+        made = new.new_empty(batch, heads, start + length + self._room, size)
+        if start:
+            made[:, :, :start] = old
+        return made
+
+
+class RoomyCache(DynamicCache):
+    """A cache for `generate` with room for so many new tokens. Not for gradients."""
+
+    def __init__(self, config: Any, room: int) -> None:
+        super().__init__(config=config)
+        self.layers = [_RoomyLayer(room) if type(one) is DynamicLayer else one for one in self.layers]
+
+
+@contextmanager
+def decoding_on_cpu(model: Any) -> Iterator[None]:
+    """Within it a model on a CPU attends by groups; any other, and one that attends in a way of its own, as before."""
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    before = base.config._attn_implementation
+    if base.device.type != "cpu" or before != "sdpa":
+        yield
+        return
+    base.set_attn_implementation(_NAME)
+    try:
+        yield
+    finally:
+        base.set_attn_implementation(before)
