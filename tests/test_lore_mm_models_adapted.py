@@ -178,7 +178,7 @@ def test_what_is_no_plain_lora_is_refused(text_model: tuple[Path, Any], tmp_path
     for faulty, error in (
         ({"base_model.model.lm_head.weight": torch.ones(2, 2)}, "not a plain LoRA"),
         ({name: torch.ones(4, 7)}, "the adapter is for another model: .*q_proj.weight is 128 × 128, not 128 × 7"),
-        ({key.replace("layers.0", "layers.9"): tensors[key] for key in (name, name.replace("_A", "_B"))},
+        ({key.replace("layers.0", "layers.9"): tensors[key].clone() for key in (name, name.replace("_A", "_B"))},
          "the adapter is for another model: there is no weight model.layers.9"),
     ):  # fmt: skip
         save_file(tensors | faulty, folder / "adapter_model.safetensors")
