@@ -5,12 +5,14 @@ The config says everything (`relevance.training.config`); the work is `relevance
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
+from lore_mm.errors import MissingExtraError
 from relevance.training.config import SftConfig, load_config
 
 __all__ = ["main"]
@@ -23,7 +25,8 @@ def main(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to, instead of the config's.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read config and rows, and tell what would be done; open no model.")
+        bool,
+        typer.Option("--dry-run", help="Tell rows, steps and tokens of every stage; open no weights, write nothing."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object even on a terminal.")] = False,
 ) -> None:
@@ -35,50 +38,27 @@ def main(
     metrics.json. A run that was killed goes on from its last checkpoint with the same command.
     """
     wanted = load_config(SftConfig, config, settings or [], str(out) if out else None)
+    done = _done(wanted, dry_run)
     if dry_run:
-        print_json(_plan(wanted))
+        print_json(done)
         return
-    metrics = _trained(wanted)
-    say(f"wrote {wanted.out} after {metrics['seconds']:,.0f} s")
+    say(f"wrote {wanted.out} after {done['seconds']:,.0f} s")
     if for_people(as_json):
-        print_table(_view(metrics))
+        print_table(_view(done))
     else:
-        print_json(metrics)
+        print_json(done)
 
 
-def _plan(config: SftConfig) -> dict[str, Any]:
-    """What would be done."""
-    from collections import Counter
-
-    from relevance.training.rows import has_chain, read_chains
-
-    rows = [row for path in config.rows for row in read_chains(path)]
-    train = [row for row in rows if row.split == "train" and has_chain(row)]
-    count = {step.depth: min(step.rows or len(train), len(train)) for step in config.steps}
-    each = config.batch * config.accumulation
-    return {
-        "config": config.model_dump(mode="json"),
-        "splits": dict(Counter(row.split for row in rows)),
-        "labels": dict(sorted(Counter(row.label for row in train).items())),
-        "rows": count,
-        "steps": {s.depth: s.max_steps or -(-int(count[s.depth] * s.epochs) // each) for s in config.steps},
-    }
-
-
-def _trained(config: SftConfig) -> dict[str, Any]:
-    from importlib.util import find_spec
-
-    from lore_mm.errors import MissingExtraError
-
+def _done(config: SftConfig, dry_run: bool) -> dict[str, Any]:
     for module in ("torch", "transformers", "trl", "peft", "datasets", "accelerate"):
         if find_spec(module) is None:
             raise MissingExtraError(module, "train")
     from lore_mm.models.torchvision_cpu import install
 
     install()
-    from relevance.training.sft_run import read_rows, run_sft
+    from relevance.training.sft_run import plan_sft, read_rows, run_sft
 
-    return run_sft(config, read_rows(config))
+    return (plan_sft if dry_run else run_sft)(config, read_rows(config))
 
 
 def _view(metrics: dict[str, Any]) -> Any:

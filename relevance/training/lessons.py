@@ -9,13 +9,15 @@ Imported only where a model is trained: datasets comes with it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset
 from PIL.Image import Image
 
+from lore_mm.console import progress
 from lore_mm.errors import InputError, PictureError
 from lore_mm.images import PicturePolicy, load_picture
 from relevance.chain import Depth
@@ -26,6 +28,7 @@ from relevance.training.rows import ChainRow, completion, has_chain, messages
 __all__ = ["IGNORED", "LeftOut", "Lessons", "Teller", "make_lessons", "turn_end"]
 
 IGNORED = -100  # label of a token that nothing is learned from
+_AT_ONCE, _THREADS = 64, 8  # rows whose pictures are held at once, and read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +58,14 @@ class Lessons:
 
 
 class Teller:
-    """How a model is told rows: by its own chat template, with pictures behind the words where it sees."""
+    """How a model is told rows: by its own chat template, with pictures behind the words where it `sees` them."""
 
     def __init__(self, trained: TrainingModel, config: TrainingConfig) -> None:
         self.tokenizer, self.processor = trained.tokenizer, trained.processing_class if trained.is_vlm else None
         template = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
         self._template = template if isinstance(template, str) else None
         self._policy = PicturePolicy(max_side=config.picture_side)
-        self._sees = trained.is_vlm and config.pictures
+        self.sees = trained.is_vlm and config.pictures
         self.end = turn_end(self.tokenizer, self._template, self.processor is not None)
 
     def pictures(self, row: ChainRow) -> list[Image]:
@@ -71,7 +74,7 @@ class Teller:
         Raises:
             PictureError: one cannot be read.
         """
-        return [load_picture(ref, row.picture_root, self._policy).image for ref in row.pictures] if self._sees else []
+        return [load_picture(ref, row.picture_root, self._policy).image for ref in row.pictures] if self.sees else []
 
     def prompt(self, row: ChainRow) -> str:
         """The conversation up to where the model speaks."""
@@ -79,7 +82,7 @@ class Teller:
         if self.processor is not None:
             for turn in turns:
                 turn["content"] = [{"type": "text", "text": turn["content"]}]
-            turns[-1]["content"] += [{"type": "image"}] * (len(row.pictures) if self._sees else 0)
+            turns[-1]["content"] += [{"type": "image"}] * (len(row.pictures) if self.sees else 0)
         return _rendered(self.tokenizer, self._template, turns)
 
     def answer(self, row: ChainRow, depth: Depth, config: TrainingConfig) -> str:
@@ -119,60 +122,79 @@ def make_lessons(rows: Sequence[ChainRow], depth: Depth, teller: Teller, config:
         InputError: nothing is left to teach; or, under `strict`, any row cannot be taught.
     """
     kept: list[ChainRow] = []
-    lessons: list[tuple[str, str, list[int], int]] = []  # prompt, answer, tokens of both, tokens of the prompt
+    lessons: list[_Lesson] = []
     left_out: list[LeftOut] = []
-    shown = False
-    for row in rows:
-        found = _lesson(row, depth, teller, config)
-        if isinstance(found, LeftOut):
+    with progress(f"reading rows for {depth}", len(rows)) as advance:
+        for row, found in zip(rows, _lessons(rows, depth, teller, config), strict=True):
+            advance(1)
+            if isinstance(found, _Lesson):
+                kept.append(row)
+                lessons.append(found)
+                continue
             if config.strict:
                 raise InputError(f"{row.query_id} – {row.item_id}: {found.why}")
             left_out.append(found)
-            continue
-        kept.append(row)
-        lessons.append(found)
-        shown = shown or bool(row.pictures and config.pictures and teller.processor is not None)
     if not kept:
         why = f", the first because: {left_out[0].why}" if left_out else ""
         raise InputError(f"step {depth}: of {len(rows):,} rows none can be taught{why}")
-    if shown:
+    if any(one.pictures for one in lessons):
         dataset = _shown(kept, lessons, teller)
-        lengths = tuple(length for _, _, _, length in lessons)
     else:
-        dataset = Dataset.from_list([_labelled(ids, start) for _, _, ids, start in lessons])
-        lengths = tuple(len(ids) for _, _, ids, _ in lessons)
-    return Lessons(dataset, tuple(kept), lengths, tuple(left_out))
+        dataset = Dataset.from_list([one.labelled() for one in lessons])
+    return Lessons(dataset, tuple(kept), tuple(one.length for one in lessons), tuple(left_out))
+
+
+@dataclass(frozen=True, slots=True)
+class _Lesson:
+    """Prompt and answer as text, their tokens where there are no pictures, and how many they are with them."""
+
+    prompt: str
+    answer: str
+    asked: tuple[int, ...]
+    answered: tuple[int, ...]
+    pictures: int
+    length: int
+
+    def labelled(self) -> dict[str, Any]:
+        labels = [IGNORED] * len(self.asked) + list(self.answered)
+        return {"input_ids": [*self.asked, *self.answered], "labels": labels, "length": self.length}
+
+
+def _lessons(
+    rows: Sequence[ChainRow], depth: Depth, teller: Teller, config: TrainingConfig
+) -> Iterator[_Lesson | LeftOut]:
+    """The lesson of each row, or why there is none; pictures are read in threads."""
+
+    def read(row: ChainRow) -> list[Image] | PictureError:
+        try:
+            return teller.pictures(row)
+        except PictureError as error:
+            return error
+
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="pictures") as pool:
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows[start : start + _AT_ONCE]
+            for row, pictures in zip(some, pool.map(read, some), strict=True):
+                yield _lesson(row, depth, teller, config, pictures)
 
 
 def _lesson(
-    row: ChainRow, depth: Depth, teller: Teller, config: TrainingConfig
-) -> tuple[str, str, list[int], int] | LeftOut:
-    """Prompt, answer, and either (tokens, where the answer starts) or, with pictures, ([], length)."""
+    row: ChainRow, depth: Depth, teller: Teller, config: TrainingConfig, pictures: list[Image] | PictureError
+) -> _Lesson | LeftOut:
     if not has_chain(row):
         return LeftOut(row, "chain", row.error or "the row has no chain")
-    try:
-        pictures = teller.pictures(row)
-    except PictureError as error:
-        return LeftOut(row, "picture", str(error))
+    if isinstance(pictures, PictureError):
+        return LeftOut(row, "picture", str(pictures))
     prompt, answer = teller.prompt(row), teller.answer(row, depth, config)
-    answered = teller.tokens(answer)
-    if pictures:
-        length = teller.length(prompt, pictures) + len(answered)
-        lesson: tuple[str, str, list[int], int] = (prompt, answer, [], length)
-    else:
-        asked = teller.tokens(prompt)
-        length = len(asked) + len(answered)
-        lesson = (prompt, answer, asked + answered, len(asked))
+    answered = tuple(teller.tokens(answer))
+    asked = () if pictures else tuple(teller.tokens(prompt))
+    length = len(answered) + (teller.length(prompt, pictures) if pictures else len(asked))
     if length > config.max_length:
         return LeftOut(row, "length", f"{length:,} tokens, max_length is {config.max_length:,}")
-    return lesson
+    return _Lesson(prompt, answer, asked, answered, len(pictures), length)
 
 
-def _labelled(ids: list[int], start: int) -> dict[str, Any]:
-    return {"input_ids": ids, "labels": [IGNORED] * start + ids[start:], "length": len(ids)}
-
-
-def _shown(rows: Sequence[ChainRow], lessons: Sequence[tuple[str, str, list[int], int]], teller: Teller) -> Any:
+def _shown(rows: Sequence[ChainRow], lessons: Sequence[_Lesson], teller: Teller) -> Any:
     """Texts and pictures, the pictures read when a batch is made of them."""
 
     def show(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -181,12 +203,12 @@ def _shown(rows: Sequence[ChainRow], lessons: Sequence[tuple[str, str, list[int]
         places = batch["row"]
         return {
             "row": places,
-            "prompt": [lessons[i][0] for i in places],
-            "completion": [lessons[i][1] for i in places],
+            "prompt": [lessons[i].prompt for i in places],
+            "completion": [lessons[i].answer for i in places],
             "images": [teller.pictures(rows[i]) for i in places],
         }
 
-    lengths = [length if not ids else len(ids) for _, _, ids, length in lessons]
+    lengths = [one.length for one in lessons]
     return Dataset.from_dict({"row": list(range(len(rows))), "length": lengths}).with_transform(show)
 
 

@@ -49,11 +49,14 @@ class Log:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "stage": stage, **values}) + "\n")
 
-    def forget(self, stage: str, after: int, stages: Sequence[str]) -> None:
-        """Drop what a killed run wrote of a stage behind step `after`, of stages not in `stages`, and half a line."""
+    def forget(self, stage: str, after: int, stages: Sequence[str] = ()) -> tuple[float, float]:
+        """Drop what a killed run wrote of a stage behind step `after`, of stages not in `stages`, and half a line.
+
+        Gives the seconds and the tokens that the stage had taken by then.
+        """
         if not self.path.is_file():
-            return
-        kept = []
+            return 0.0, 0.0
+        kept, taken = [], (0.0, 0.0)
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
                 said = json.loads(line)
@@ -61,19 +64,30 @@ class Log:
                 continue
             if said["stage"] in stages or (said["stage"] == stage and said["step"] <= after):
                 kept.append(line + "\n")
+                if said["stage"] == stage and "seconds" in said:
+                    taken = said["seconds"], said["tokens"]
         self.path.write_text("".join(kept), encoding="utf-8")
+        return taken
 
 
 class Telling(TrainerCallback):  # type: ignore[misc]
     """Writes the log, moves the bar, and measures every so many steps. `seconds` and `tokens` are those of training."""
 
-    def __init__(self, log: Log, stage: str, stack: ExitStack, dev: Callable[[], dict[str, Any]], every: int) -> None:
+    def __init__(
+        self,
+        log: Log,
+        stage: str,
+        stack: ExitStack,
+        dev: Callable[[], dict[str, Any]],
+        every: int,
+        taken: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
         self._log, self._stage, self._stack, self._dev, self._every = log, stage, stack, dev, every
         self._advance: Callable[[int], None] = lambda _: None
         self._note = ""
-        self._began = self._spoke = 0.0
-        self._counted = 0.0
-        self.seconds, self.tokens, self.loss = 0.0, 0.0, None
+        self._began = self._counted = 0.0
+        self.seconds, self.tokens = taken
+        self.loss: float | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Draw the bar, from where the run goes on."""
@@ -90,11 +104,12 @@ class Telling(TrainerCallback):  # type: ignore[misc]
             return
         now = time.monotonic()
         took, self._began = now - self._began, now
-        tokens = float(logs.get("num_tokens", 0.0))
-        read, self._counted = tokens - self._counted, tokens
+        counted = float(logs.get("num_tokens", 0.0))  # by this process
+        read, self._counted = counted - self._counted, counted
         self.seconds, self.tokens, self.loss = self.seconds + took, self.tokens + read, logs["loss"]
         values = {ours: logs[theirs] for theirs, ours in _NAMES.items() if theirs in logs}
-        self._log.write(state.global_step, self._stage, values | {"tokens": tokens, "tokens_per_s": read / took})
+        values |= {"tokens": self.tokens, "tokens_per_s": round(read / took, 1), "seconds": round(self.seconds, 2)}
+        self._log.write(state.global_step, self._stage, values)
         self._note = f"loss {logs['loss']:.3f}, {read / took:,.0f} tokens/s"
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -107,11 +107,13 @@ def open_model(
     dtype: str = "auto",
     attention: str = "sdpa",
     seed: int = 0,
+    weights: bool = True,
 ) -> TrainingModel:
     """Open a model to train: with a new adapter, or the one it has, or whole.
 
     An adapter that is there keeps its own rank and targets, whatever `lora` says; with `full` it is merged into the
-    weights. A new one starts from `seed`. The model stays on the CPU: the trainer moves it.
+    weights. A new one starts from `seed`. The model stays on the CPU: the trainer moves it. Without `weights` there is
+    no model, and what reads for it is opened alone.
 
     Raises:
         MissingExtraError: torch, transformers, trl, peft, datasets or accelerate is not installed.
@@ -136,13 +138,14 @@ def open_model(
     number = _number(dtype, device_of(device), full)
     with quiet(), offline_where_unreachable() as fault:
         try:
-            model, processing_class, sees = _load(folder, number, attention)
+            config, processing_class, sees = _read(folder)
             tokenizer = processing_class.tokenizer if sees else processing_class
             if tokenizer.pad_token_id is None:
                 tokenizer.pad_token = tokenizer.eos_token
-            if adapter:
+            model = _load(folder, config, sees, number, attention) if weights else None
+            if model is not None and adapter:
                 model = _adapted(model, adapter, merge=full)
-            elif not full:
+            elif model is not None and not full:
                 model = _with_lora(model, lora or Lora(), seed)
         except (ModelError, MissingExtraError, ConfigError):
             raise
@@ -171,23 +174,29 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder}: does not say what it was trained on ({type(error).__name__}: {error})") from None
 
 
-def save_adapter(trained: TrainingModel, folder: Path, said: Mapping[str, Any] | None = None) -> None:
+def save_adapter(
+    trained: TrainingModel, folder: Path, said: Mapping[str, Any] | None = None, *, weights: bool = True
+) -> None:
     """Write the adapter, or the whole model where every weight moved, and the manifest beside it.
 
-    `said` is put into the manifest: what the chains looked like, the prompt, the settings.
+    `said` is put into the manifest: what the chains looked like, the prompt, the settings. Without `weights` those that
+    a trainer has gathered into the folder are taken as they lie there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with quiet():
-        if trained.has_adapter:
-            for one in trained.model.peft_config.values():
-                one.base_model_name_or_path = trained.base  # not where the base lies on this machine
+        if weights and trained.has_adapter:
             trained.model.save_pretrained(folder, save_embedding_layers=False)
-            (folder / "README.md").unlink(missing_ok=True)  # peft's, with nothing filled in
-        else:
+        elif weights:
             trained.model.save_pretrained(folder)
             trained.processing_class.save_pretrained(folder)
-        for path in folder.glob("*.safetensors"):
-            path.chmod(0o644)  # written through a file that is the writer's alone
+    if trained.has_adapter:
+        settings = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))
+        settings["base_model_name_or_path"] = trained.base  # not where the base lies on this machine
+        (folder / _ADAPTER).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    for name in ("README.md", "training_args.bin"):  # peft's, with nothing filled in; the trainer's, a pickle
+        (folder / name).unlink(missing_ok=True)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o644)  # written through a file that is the writer's alone
     manifest = {
         "kind": "adapter" if trained.has_adapter else "model",
         "base": trained.base,
@@ -265,24 +274,27 @@ def _number(dtype: str, device: str, full: bool) -> Any:
     return getattr(torch, dtype)
 
 
-def _load(folder: str, number: Any, attention: str) -> tuple[Any, Any, bool]:
-    """Model, tokenizer or processor, and whether it sees."""
-    from transformers import (
-        AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForImageTextToText,
-        AutoProcessor,
-        AutoTokenizer,
-    )
+def _read(folder: str) -> tuple[Any, Any, bool]:
+    """Configuration, tokenizer or processor, and whether the model sees."""
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
     ours = {"trust_remote_code": False}
     config = AutoConfig.from_pretrained(folder, **ours)
     sees = type(config) in AutoModelForImageTextToText._model_mapping
-    family = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-    model = family.from_pretrained(
-        folder, config=config, dtype=number, attn_implementation=attention, use_safetensors=True, **ours
+    return config, (AutoProcessor if sees else AutoTokenizer).from_pretrained(folder, **ours), sees
+
+
+def _load(folder: str, config: Any, sees: bool, number: Any, attention: str) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    return (AutoModelForImageTextToText if sees else AutoModelForCausalLM).from_pretrained(
+        folder,
+        config=config,
+        dtype=number,
+        attn_implementation=attention,
+        use_safetensors=True,
+        trust_remote_code=False,
     )
-    return model, (AutoProcessor if sees else AutoTokenizer).from_pretrained(folder, **ours), sees
 
 
 def _with_lora(model: Any, lora: Lora, seed: int) -> Any:
@@ -327,7 +339,7 @@ def _adapted(model: Any, adapter: Path, merge: bool) -> Any:
     except (RuntimeError, ValueError, KeyError) as error:
         said = " ".join(str(error).split())[:300]
         raise ModelError(f"{adapter}: its adapter does not fit the model below it ({said})") from None
-    return opened.merge_and_unload() if merge else opened
+    return opened.merge_and_unload().requires_grad_(True) if merge else opened
 
 
 def _adapter_in(name: str) -> Path | None:

@@ -11,17 +11,21 @@ Imported only where a model is trained.
 from __future__ import annotations
 
 import json
+import math
+import os
 import random
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from lore_mm.console import say
-from lore_mm.errors import InputError, PlanError
+from lore_mm.errors import ConfigError, InputError, PlanError
 from lore_mm.fingerprint import sha_of
 from lore_mm.models.hub import offline_where_unreachable
 from relevance.training.config import SftConfig, Step, TrainingConfig, moving
@@ -31,7 +35,7 @@ from relevance.training.log import Log, Telling, measured
 from relevance.training.model import TrainingModel, device_of, model_sha, open_model, quiet, save_adapter
 from relevance.training.rows import ChainRow, read_chains
 
-__all__ = ["check_run", "dev_rows", "make_trainer", "read_rows", "run_sft", "trainer_arguments"]
+__all__ = ["check_run", "dev_rows", "make_trainer", "plan_sft", "read_rows", "run_sft", "trainer_arguments"]
 
 _RUN = "run.json"
 
@@ -55,10 +59,7 @@ def run_sft(config: SftConfig, rows: Sequence[ChainRow]) -> dict[str, Any]:
     """
     before = time.monotonic()
     out = Path(config.out)
-    train = [row for row in rows if row.split == "train"]
-    dev = dev_rows(config, rows)
-    if not train:
-        raise InputError(f"{', '.join(config.rows)}: no row is of the split train")
+    train, dev = _train_rows(config, rows), dev_rows(config, rows)
     check_run(config, rows, out)
     depths = [step.depth for step in config.steps]
     done = next((n for n in range(len(depths), 0, -1) if (out / depths[n - 1] / "metrics.json").is_file()), 0)
@@ -68,21 +69,67 @@ def run_sft(config: SftConfig, rows: Sequence[ChainRow]) -> dict[str, Any]:
         say(f"sft: goes on behind {', '.join(depths[:done])}")
     for step in config.steps[done:]:
         _stage(config, step, trained, _some(train, step.rows, config.seed), dev, teller, log)
+    return _finished(config, trained, out, {"train": len(train), "dev": len(dev)}, before) if _leads() else {}
+
+
+def _finished(
+    config: SftConfig, trained: TrainingModel, out: Path, rows: dict[str, int], before: float
+) -> dict[str, Any]:
+    """Put what the last stage made into the run's folder, with the figures of all."""
+    depths = [step.depth for step in config.steps]
     for path in (out / depths[-1]).iterdir():
         if path.name != "metrics.json":
             shutil.copyfile(path, out / path.name)
-    stages = {depth: json.loads((out / depth / "metrics.json").read_text(encoding="utf-8")) for depth in depths}
     metrics = {
         "model": config.model,
         "base": trained.base,
         "base_sha": trained.base_sha,
-        "rows": {"train": len(train), "dev": len(dev)},
-        "stages": stages,
+        "rows": rows,
+        "stages": {depth: json.loads((out / depth / "metrics.json").read_text(encoding="utf-8")) for depth in depths},
         "seconds": round(time.monotonic() - before, 1),
     }
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return metrics
+
+
+def plan_sft(config: SftConfig, rows: Sequence[ChainRow]) -> dict[str, Any]:
+    """What `run_sft` would do, and nothing done: rows, steps and tokens of every stage. No weights are opened.
+
+    Raises:
+        InputError, ModelError: as `run_sft`.
+    """
+    trained = open_model(config.model, device=config.device, weights=False)
+    teller, train = Teller(trained, config), _train_rows(config, rows)
+    stages = {}
+    for step in config.steps:
+        lessons = make_lessons(_some(train, step.rows, config.seed), step.depth, teller, config)
+        each = math.ceil(math.ceil(len(lessons.rows) / config.batch) / config.accumulation)
+        stages[step.depth] = {
+            "rows": len(lessons.rows),
+            "left_out": lessons.told(),
+            "steps": step.max_steps or math.ceil(each * step.epochs),
+            "tokens": {"mean": round(mean(lessons.lengths), 1), "longest": max(lessons.lengths)},
+        }
+    return {
+        "config": config.model_dump(mode="json"),
+        "model": {"base": trained.base, "sha": trained.sha, "sees": trained.is_vlm},
+        "splits": dict(Counter(row.split for row in rows)),
+        "labels": dict(sorted(Counter(row.label for row in train).items())),
+        "stages": stages,
+    }
+
+
+def _train_rows(config: SftConfig, rows: Sequence[ChainRow]) -> list[ChainRow]:
+    train = [row for row in rows if row.split == "train"]
+    if not train:
+        raise InputError(f"{', '.join(config.rows)}: no row is of the split train")
+    return train
+
+
+def _leads() -> bool:
+    """Whether this process is the first of those that a launcher started: it alone writes."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def dev_rows(config: TrainingConfig, rows: Sequence[ChainRow]) -> list[ChainRow]:
@@ -116,7 +163,8 @@ def check_run(config: TrainingConfig, rows: Sequence[ChainRow], out: Path) -> No
             told = "; ".join(f"{name}: {_short(other.get(name))} there, {_short(this.get(name))} now" for name in names)
             raise PlanError(f"{out}: another run began here ({told}); give another --out, or remove the folder")
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(this, indent=1) + "\n", encoding="utf-8")
+    if _leads():
+        path.write_text(json.dumps(this, indent=1) + "\n", encoding="utf-8")
 
 
 def _short(value: object) -> str:
@@ -125,7 +173,7 @@ def _short(value: object) -> str:
 
 
 def _opened(config: SftConfig, stage: Path | None) -> TrainingModel:
-    """The model as it begins, or as a finished stage left it."""
+    """The model as it begins, or as a stage that is finished left it."""
     trained = open_model(
         str(stage) if stage else config.model,
         lora=config.lora,
@@ -154,30 +202,30 @@ def _stage(
     out, depth = Path(config.out), step.depth
     checkpoints = out / "checkpoints" / depth
     lessons = make_lessons(rows, depth, teller, config)
-    _tell_left_out(lessons, rows, depth, out)
+    if _leads():
+        _tell_left_out(lessons, rows, depth, out)
     last = max(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), default=None)
     began = int(last.name.rpartition("-")[2]) if last else 0
-    log.forget(depth, began, [one.depth for one in config.steps if (out / one.depth / "metrics.json").is_file()])
-
-    def ask() -> dict[str, Any]:
-        return measured(trained, dev, config.dev, config.seed, f"sft {depth}")
+    finished = [one.depth for one in config.steps if (out / one.depth / "metrics.json").is_file()]
+    taken = log.forget(depth, began, finished) if _leads() else (0.0, 0.0)
 
     with quiet(), offline_where_unreachable(), ExitStack() as stack:
-        telling = Telling(log, depth, stack, ask, config.dev.every if dev else 0)
         trainer = make_trainer(config, step, trained, lessons, checkpoints)
         trainer.bad = out / "nan-batch.json"
+        if dev and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+            say(f"sft {depth}: dev is not measured on weights that are spread over devices")
+            dev = []
+
+        def ask() -> dict[str, Any]:
+            return measured(trained, dev, config.dev, config.seed, f"sft {depth}")
+
+        telling = Telling(log, depth, stack, ask, config.dev.every if dev else 0, taken)
         trainer.add_callback(telling)
         say(f"sft {depth}: {len(lessons.rows):,} rows" + (f", goes on from step {began:,}" if last else ""))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-    said = {
-        "trained_as": "sft",
-        "depth": depth,
-        "order": config.order,
-        "cite": config.cite,
-        "prompt_sha": sha_of(sorted({row.system for row in lessons.rows})),
-        "settings": moving(config),
-    }
-    save_adapter(trained, out / depth, said)
+        _keep(config, step, trained, trainer, lessons)
+    if not _leads():
+        return
     steps = trainer.state.global_step
     figures: dict[str, Any] = {
         "steps": steps,
@@ -188,11 +236,28 @@ def _stage(
         "tokens": telling.tokens,
     }
     if dev:
-        found = ask()
-        log.write(steps, depth, found)
-        figures["dev"] = found
+        figures["dev"] = ask()
+        log.write(steps, depth, figures["dev"])
     (out / depth / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _keep(config: SftConfig, step: Step, trained: TrainingModel, trainer: SftTrainer, lessons: Lessons) -> None:
+    """Save what a stage made; weights that are spread over devices are gathered, which takes every process."""
+    said = {
+        "trained_as": "sft",
+        "depth": step.depth,
+        "order": config.order,
+        "cite": config.cite,
+        "prompt_sha": sha_of(sorted({row.system for row in lessons.rows})),
+        "settings": moving(config),
+    }
+    spread = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    folder = Path(config.out) / step.depth
+    if spread:
+        trainer.save_model(str(folder))
+    if _leads():
+        save_adapter(trained, folder, said, weights=not spread)
 
 
 def _tell_left_out(lessons: Lessons, rows: Sequence[ChainRow], depth: str, out: Path) -> None:
@@ -213,28 +278,37 @@ def _tell_left_out(lessons: Lessons, rows: Sequence[ChainRow], depth: str, out: 
 def make_trainer(
     config: SftConfig, step: Step, trained: TrainingModel, lessons: Lessons, checkpoints: Path
 ) -> SftTrainer:
-    """TRL's trainer of one stage."""
+    """TRL's trainer of one stage.
+
+    Raises:
+        ConfigError: it refuses the settings.
+    """
     from transformers.trainer_callback import PrinterCallback
     from trl.trainer.sft_config import SFTConfig
 
     shown = "input_ids" not in lessons.dataset.column_names
+    if config.packing and trained.is_vlm:
+        raise ConfigError("packing is for models that read text alone")
     arguments = trainer_arguments(config, str(checkpoints)) | {
         "num_train_epochs": step.epochs,
         "max_steps": step.max_steps or -1,
         "learning_rate": step.learning_rate or config.learning_rate,
-        "max_length": config.max_length if config.packing and not shown else None,
-        "packing": config.packing and not shown,
-        # batches of rows of like length: less padding, and nothing cut as packing would not either
-        "train_sampling_strategy": "random" if config.packing and not shown else "group_by_length",
+        "max_length": config.max_length if config.packing else None,
+        "packing": config.packing,
+        # batches of rows of like length: less padding
+        "train_sampling_strategy": "random" if config.packing else "group_by_length",
         "remove_unused_columns": False,
         "dataset_kwargs": {"skip_prepare_dataset": not config.packing},
     }
-    trainer = SftTrainer(
-        model=trained.model,
-        args=SFTConfig(**arguments),
-        train_dataset=lessons.dataset,
-        processing_class=trained.processing_class,
-    )
+    try:
+        trainer = SftTrainer(
+            model=trained.model,
+            args=SFTConfig(**arguments),
+            train_dataset=lessons.dataset,
+            processing_class=trained.processing_class,
+        )
+    except (ValueError, ImportError) as error:  # settings that do not go together, or not on this machine
+        raise ConfigError(f"trl: {' '.join(str(error).split())[:300]}") from None
     trainer.rows = lessons.rows
     if shown:
         trainer.data_collator = _with_rows(trainer.data_collator)
