@@ -298,7 +298,7 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "embeddings": ("item_id", "model"),
         "demands": ("query_id",),
         "judgments": ("query_id", "item_id", "mode"),
-        "chains": ("query_id", "item_id"),
+        "chains": ("set", "query_id", "item_id", "teacher"),
         "runs": ("run_id", "event"),
     }
 )

@@ -108,16 +108,28 @@ class LlmEngine:
         Raises:
             ModelError: the engine is dead and did not come back.
         """
+        return [one for (one,) in self.samples(queries, 1)]
+
+    def samples(self, queries: Sequence[Query], count: int) -> list[list[Understanding]]:
+        """As `understand`, each query read so many times, with other seeds; all are asked for at once.
+
+        Raises:
+            ModelError: the engine is dead and did not come back.
+        """
         found: dict[int, Understanding] = {}
         asks: list[_Ask] = []
         for i, query in enumerate(queries):
             if error := readable(query)[1]:
-                found[i] = failed(query, error, self.name)
-            else:
-                asks.append(self._ask(i, query))
+                found |= {i * count + n: failed(query, error, self.name) for n in range(count)}
+                continue
+            ask = self._ask(i * count, query)  # odd seeds are for second attempts
+            asks += [
+                replace(ask, place=ask.place + n, request=replace(ask.request, seed=self.seed + 2 * n))
+                for n in range(count)
+            ]
         again = self._round(asks, found)
         self._round([replace(ask, request=self._warmer(ask.request)) for ask in again], found)
-        return [found[i] for i in range(len(queries))]
+        return [[found[i * count + n] for n in range(count)] for i in range(len(queries))]
 
     def close(self) -> None:
         """Free the model; calling it twice is harmless."""
@@ -161,7 +173,7 @@ class LlmEngine:
         ]
 
     def _warmer(self, request: ChatRequest) -> ChatRequest:
-        return replace(request, temperature=max(_WARMER, self.temperature), seed=self.seed + 1)
+        return replace(request, temperature=max(_WARMER, self.temperature), seed=(request.seed or 0) + 1)
 
     def _round(self, asks: Sequence[_Ask], found: dict[int, Understanding]) -> list[_Ask]:
         """One call of the model for all these; what is worth asking again."""
