@@ -59,8 +59,8 @@ def main(
 
     Example: lore distil --judgments judgments.jsonl --items items.jsonl --labels labels.jsonl --out students
 
-    OUT/student is the cross-encoder for `lore judge --judge student:OUT/student`, OUT/bi_encoder the bi-encoder for
-    `lore embed --embedder sentence:OUT/bi_encoder`. A run that was killed goes on with the same command.
+    OUT/student is the cross-encoder for `lore judge --judge student:OUT/student`, `sentence:OUT/bi_encoder` the address
+    of the bi-encoder as an embedder of texts. A run that was killed goes on with the same command.
     """
     began = time.monotonic()
     given = [*(f"{name}={json.dumps(str(one))}" for name, one in _named(items, labels, mode)), *(settings or [])]

@@ -75,13 +75,14 @@ def card(metrics: Mapping[str, Any]) -> str:
 _KEPT = {"rows", "taught", "labelled", "learnt_from", "held_out"}
 _USE = """## Use
 
-    lore judge --judge student:OUT/student …                    the cross-encoder, with the rules' path as explanation
-    lore embed --embedder sentence:OUT/bi_encoder               the bi-encoder in an index
+    lore judge --judge student:OUT/student …                 the cross-encoder; the rules' path explains
 
-    CrossEncoder("OUT/cross_encoder").predict(pairs)            logits of L1 to L4
-    SentenceTransformer("OUT/bi_encoder").encode(texts)         unit vectors
+    open_embedder("sentence:OUT/bi_encoder").embed_texts     unit vectors for an index (lore_mm.models)
+    CrossEncoder("OUT/cross_encoder").predict(pairs)         logits of L1 to L4 (sentence_transformers)
+    SentenceTransformer("OUT/bi_encoder").encode(texts)      the unit vectors
 
-P(level > k) of a cosine c is sigmoid(slope · c − cuts[k]); slope and cuts stand in bi_encoder/distil.json."""
+Both read a query and an item's title, as relevance/pair_text.py gives them. P(level > k) of a cosine c is
+sigmoid(slope · c − cuts[k − 1]); slope and cuts stand in bi_encoder/distil.json."""
 
 
 def _table(systems: Mapping[str, Any], *without: str) -> list[str]:

@@ -35,6 +35,7 @@ __all__ = ["HEADS", "Plan", "Run", "fit"]
 
 HEADS = "heads.safetensors"
 _MARK = "distil.json"  # in a checkpoint that is whole: the run it is of
+_ORDINAL = 30  # times the rate of the heads: the five numbers of the ordinal model are larger than weights
 _TRAINERS: Mapping[str, tuple[Any, Any]] = {
     "cross_encoder": (CrossEncoderTrainer, CrossEncoderTrainingArguments),
     "bi_encoder": (SentenceTransformerTrainer, SentenceTransformerTrainingArguments),
@@ -108,13 +109,15 @@ def _steps(rows: int, fit: Fit) -> int:
 
 
 def _arguments(run: Run) -> dict[str, Any]:
-    heads = r"^heads\." if run.student == "bi_encoder" else r"^model\.[2-9]\."  # what stands on the body
+    rates = {r"^model\.[2-9]\.": run.fit.head_rate}  # modules on the body
+    if run.student == "bi_encoder":
+        rates = {r"^heads\.": run.fit.head_rate, r"^heads\.(slope|cut|gaps)$": _ORDINAL * run.fit.head_rate}
     return {
         "output_dir": str(run.checkpoints),
         "num_train_epochs": run.fit.epochs,
         "per_device_train_batch_size": run.fit.batch,
         "learning_rate": run.fit.learning_rate,
-        "learning_rate_mapping": {heads: run.fit.head_rate},
+        "learning_rate_mapping": rates,
         "warmup_steps": run.fit.warmup,
         "weight_decay": run.fit.weight_decay,
         "save_strategy": "steps",
@@ -195,4 +198,4 @@ def _again(line: str, student: str, step: int) -> bool:
         told = json.loads(line)
     except ValueError:  # a line cut by a kill
         return True
-    return bool(told["stage"] == student and told["step"] > step)
+    return bool(told.get("stage") == student and told.get("step", 0) > step)
