@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.models import Chat, ChatReply, ChatRequest, open_chat
 from lore_mm.models.chat import NO_USAGE
-from lore_mm.models.reply import ReplyError
 from lore_mm.models.table import prompt_of
 from lore_mm.prompts import clean
 from lore_mm.types import Judgment, Leg, Provenance, Understanding
+from relevance.asking import ask
 from relevance.construct import Step, construct
 from relevance.dossier import BUDGETS, EXAMPLE, Budget, Dossiers
 from relevance.follow import Follower
@@ -53,8 +53,6 @@ _AT_ONCE = 2048  # requests to the model in one call, and
 _WITH_PICTURES = 64  # pairs, where their pictures are held
 _LEG_TOKENS, _OTHER_TOKENS = 192, 48  # most of a reply; a leg takes some 45, and more where its texts are strange
 _SAMPLED = 0.7  # temperature where several samples are asked for
-_WARMER, _HOTTER = 0.7, 0.2  # temperature of the second attempt: at least, and above the first
-_SHOWN = 80  # characters of a failed reply that are told
 _EXACT = {"id": "any.exact", "name": "exact", "level": "L4", "says": "the very value"}
 _LEG = {"key": "color_1", "as_for": "", "relations": [_EXACT]}
 _OWN = {"legs": [{**EXAMPLE["demands"][0], **_LEG}]}
@@ -73,16 +71,15 @@ class Counts:
     disagreements: int = 0  # judgments whose grade is not the one that the model named
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Work:
-    """One pair on its way: what is asked, and what came of it so far."""
+    """One pair that can be asked about."""
 
+    place: int
     asked: Asked
     rest: tuple[Leg, ...]  # legs that no model is asked for
     request: ChatRequest
     words: ItemWords
-    told: list[ToldPath] = field(default_factory=list)
-    error: str = "the model said nothing"
 
 
 class PathDossiers(Dossiers):
@@ -192,13 +189,18 @@ class ReasonJudge:
         done: dict[int, Judgment] = {}
         for places in self._parts(pairs):
             works = self._begin(pairs, places, done)
-            asked = [(work, self._seeded(work.request, n)) for work in works.values() for n in range(self.samples)]
-            again = self._round(asked)
-            lost = self._round([(work, self._warmer(request)) for work, request in again])
-            with self._counting:
-                self.counts.retried += len(again)
-                self.counts.unreadable += len(lost)
-            done.update((place, self._judged(pairs[place], work)) for place, work in works.items())
+
+            def read(i: int, reply: ChatReply, works: Sequence[_Work] = works) -> ToldPath:
+                return read_path(reply, works[i].asked, works[i].words)
+
+            answers = ask(self.chat, [work.request for work in works], read, self.samples, self.seed)
+            with self._counting:  # several threads may judge at once
+                self.usage += answers.usage
+                self.counts.replies += answers.replies
+                self.counts.retried += answers.retried
+                self.counts.unreadable += answers.unreadable
+            for work, told, error in zip(works, answers.read, answers.errors, strict=True):
+                done[work.place] = self._judged(pairs[work.place], work, told, error)
         return [done[place] for place in range(len(pairs))]
 
     def close(self) -> None:
@@ -214,9 +216,9 @@ class ReasonJudge:
         for start in range(0, len(places), size):
             yield places[start : start + size]
 
-    def _begin(self, pairs: Sequence[Pair], places: Sequence[int], done: dict[int, Judgment]) -> dict[int, _Work]:
-        """The work of each pair that can be asked about; the judgments of the others."""
-        works: dict[int, _Work] = {}
+    def _begin(self, pairs: Sequence[Pair], places: Sequence[int], done: dict[int, Judgment]) -> list[_Work]:
+        """The work of each pair that can be asked about; the judgments of the others are put into `done`."""
+        works = []
         shown = look([pairs[place] for place in places], self.pictures, self.most_pictures)
         for place, seen in zip(places, shown, strict=True):
             try:
@@ -225,12 +227,12 @@ class ReasonJudge:
                 if reason or isinstance(seen, str):
                     done[place] = self._failed(pairs[place], reason or "")
                 else:
-                    works[place] = self._work(pairs[place], seen)
+                    works.append(self._work(place, pairs[place], seen))
             except Exception as error:  # one pair must not end a batch
                 done[place] = self._failed(pairs[place], f"{type(error).__name__}: {error}")
         return works
 
-    def _work(self, pair: Pair, shown: tuple[Image, ...]) -> _Work:
+    def _work(self, place: int, pair: Pair, shown: tuple[Image, ...]) -> _Work:
         understanding, features = pair
         steps = self.follower.construct(understanding)
         path = self.follower.follow(understanding.query.query_id, steps, self.follower.view(features))
@@ -248,57 +250,23 @@ class ReasonJudge:
             logprobs=True,
         )
         rest = tuple(leg for i, leg in enumerate(path.legs) if i not in at)
-        return _Work(asked, rest, request, ItemWords(features))
-
-    def _seeded(self, request: ChatRequest, sample: int) -> ChatRequest:
-        return replace(request, seed=self.seed + sample)
-
-    def _warmer(self, request: ChatRequest) -> ChatRequest:
-        """The request again: a greedy model that ran away would run the same way once more."""
-        temperature = max(_WARMER, request.temperature + _HOTTER)
-        return replace(request, temperature=temperature, seed=(request.seed or 0) + self.samples)
-
-    def _round(self, todo: Sequence[tuple[_Work, ChatRequest]]) -> list[tuple[_Work, ChatRequest]]:
-        """One call of the model for all these; those worth asking again."""
-        if not todo:
-            return []
-        replies = self.chat.generate([request for _, request in todo])
-        if len(replies) != len(todo):
-            fault = f"{self.chat.name} gave {len(replies)} replies for {len(todo)} requests"
-            replies = [ChatReply(finish="error", error=fault) for _ in todo]
-        with self._counting:  # several threads may judge at once
-            self.usage = sum((reply.usage for reply in replies), self.usage)
-            self.counts.replies += len(replies)
-        return [one for one, reply in zip(todo, replies, strict=True) if self._is_worth_repeating(one[0], reply)]
-
-    def _is_worth_repeating(self, work: _Work, reply: ChatReply) -> bool:
-        """Read a reply; true where it could not be read though the model spoke. One that was refused will be again."""
-        try:
-            work.told.append(read_path(reply, work.asked, work.words))
-            return False
-        except ReplyError as error:
-            reason = str(error)
-        except Exception as error:  # whatever a reply brings about, it is one reply's fault
-            reason = f"{type(error).__name__}: {error}"
-        began = clean(reply.text[: 4 * _SHOWN], _SHOWN)
-        work.error = f"{reason}; the reply began {began!r}" if began else reason
-        return bool(reply.text)
+        return _Work(place, asked, rest, request, ItemWords(features))
 
     # -- judging -------------------------------------------------------------------------------------------------------
 
-    def _judged(self, pair: Pair, work: _Work) -> Judgment:
-        if not work.told:
-            return self._failed(pair, work.error)
+    def _judged(self, pair: Pair, work: _Work, told: Sequence[ToldPath], error: str) -> Judgment:
+        if not told:
+            return self._failed(pair, error)
         try:
-            elected = elect(work.told, work.rest, self.rulebook)
-        except Exception as error:  # one pair must not end a batch
-            return self._failed(pair, f"{type(error).__name__}: {error}")
+            elected = elect(told, work.rest, self.rulebook)
+        except Exception as fault:  # one pair must not end a batch
+            return self._failed(pair, f"{type(fault).__name__}: {fault}")
         decision, query = elected.decision, pair[0].query
         with self._counting:
             self.counts.judged += 1
             self.counts.disagreements += elected.said != decision.grade
-            self.counts.claims += sum(told.claims for told in work.told)
-            self.counts.grounded += sum(told.grounded for told in work.told)
+            self.counts.claims += sum(one.claims for one in told)
+            self.counts.grounded += sum(one.grounded for one in told)
         return Judgment(
             query_id=query.query_id,
             item_id=pair[1].item.item_id,
