@@ -169,6 +169,7 @@ def _export(place: Path, config: DistilConfig, found: Taught) -> dict[str, Any]:
     from jobs.distilled_student import export_distilled
     from lore_mm.errors import ModelError
     from lore_mm.models.cross_encoder import query_mark
+    from lore_mm.models.pair_pieces import MOST_PIECES
     from relevance.training.distil_run import open_cross_encoder as opened
 
     model, folder = opened(place / "cross_encoder"), place / "student"
@@ -178,6 +179,8 @@ def _export(place: Path, config: DistilConfig, found: Taught) -> dict[str, Any]:
     except ModelError as error:
         say(f"no student/: {error}")
         return {}
+    if config.max_length > MOST_PIECES:
+        say(f"student/ reads {MOST_PIECES} pieces of a pair, and cuts the item of a longer one")
     told: dict[str, Any] = {"bytes": (folder / "model.onnx").stat().st_size}
     if find_spec("onnxruntime") is not None:
         told["grades_changed"] = _changed(model, folder, tell)

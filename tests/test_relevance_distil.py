@@ -441,6 +441,8 @@ def test_pairs_that_are_too_long_are_counted_and_not_cut(shop: dict[str, Path], 
 def test_settings_and_files_that_are_not_there(shop: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no setting 'gama', did you mean 'gamma'"):
         distil(*arguments(shop, tmp_path, "gama=1"))
+    with pytest.raises(ConfigError, match="device"):
+        distil(*arguments(shop, tmp_path, "device='gpu'"))
     with pytest.raises(ModelError, match="cannot be opened as a body"):
         distil(*arguments(shop, tmp_path, f"body='{tmp_path}'"))
     with pytest.raises(InputError, match="a table of texts holds no judgments"):

@@ -76,7 +76,7 @@ class DistilConfig(_Part):
     cross_encoder: Fit = Fit()
     bi_encoder: Fit = Fit()
     seed: int = Field(default=0, ge=0)
-    device: str = "auto"  # auto, cpu, cuda
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     log_every: int = Field(default=10, ge=1)  # steps
     save_every: int = Field(default=200, ge=1)  # steps between checkpoints
     resamples: int = Field(default=1000, ge=0)  # of the bootstrap behind the intervals
