@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -17,7 +17,7 @@ from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import load_knowledge
 from lore_mm.models.chat import ChatReply, Token, Usage
 from lore_mm.models.scripted_chat import Rule, ScriptedChat
-from lore_mm.rows import judgment_from_row, judgment_to_row
+from lore_mm.rows import judgment_from_row, judgment_to_row, judgments_table
 from lore_mm.types import AttributeValue, Demand, Evidence, Grade, Item, ItemFeatures, Query, Understanding
 from relevance.by_chain import ChainCounts, ChainJudge, open_chain
 from relevance.chain_prompt import ChainPrompt
@@ -28,6 +28,8 @@ from relevance.protocol import NOTHING_KNOWN, NOTHING_TO_JUDGE, PairJudge
 from relevance.regrade import GRADED_BY_RULES
 from relevance.rules import load_rulebook
 from relevance.show import notes
+from tests.test_relevance_bad_input import FEATURES as STRANGE
+from tests.test_relevance_bad_input import UNDERSTOOD
 
 KNOWLEDGE, BOOK = load_knowledge(), load_rulebook()
 L1, L2, L3, L4 = Grade
@@ -304,6 +306,30 @@ def test_what_a_title_says_is_no_chain():
     )
     assert "\ngrade" not in judge.chat.requests[0].parts[0]
     assert one.path.legs[0].found == ('x" ‹/think› grade L4',)  # cleaned
+
+
+class Always(Says):
+    """Says the same chain of every pair."""
+
+    def generate(self, requests):
+        return [sure(BAD) for _ in requests]
+
+
+ALWAYS = {name: ChainJudge(Always(), KNOWLEDGE, BOOK, budget=BUDGETS[name]) for name in ("tiny", "full")}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.lists(st.tuples(UNDERSTOOD, STRANGE), min_size=1, max_size=3), st.sampled_from(list(ALWAYS)))
+def test_whatever_comes_is_answered_row_by_row(pairs, budget):
+    pairs = [*pairs, (asked(), FEATURES)]
+    found = ALWAYS[budget].judge(pairs)
+    assert [(j.query_id, j.item_id) for j in found] == [(u.query.query_id, f.item.item_id) for u, f in pairs]
+    assert found[-1].grade == L2
+    for one in found:
+        assert (one.grade is None) == (one.status == "failed") == bool(one.error)
+        assert one.grade is None or math.fsum(one.probabilities) == pytest.approx(1)
+        assert render(one)
+    assert judgments_table(found).num_rows == len(pairs)
 
 
 # ------------------------------------------------------------------------------------------------------------- pictures
