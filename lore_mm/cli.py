@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve-model": ("lore_mm.models.vllm_serve:app", "Serve a model by the OpenAI-compatible API, with vLLM."),
     "evaluate": ("jobs.evaluate:app", "Measure a judge or extractors against labels, beside baselines."),
     "calibrate": ("jobs.calibrate:app", "Fit on labels how far extractors, or a judge, are to be believed."),
+    "synthesize": ("relevance.synthesize:main", "Write chains to train a judge on, by the rules or a teacher."),
     "sft": ("relevance.sft:main", "Teach a model to judge by chains, supervised."),
     "distil": ("relevance.distil:main", "Distil a judge into two small students, and measure them."),
     "check": ("jobs.check_labels:main", "Find impossible labels."),

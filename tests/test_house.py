@@ -27,7 +27,13 @@ ALLOWED = {
     "jobs": set(PACKAGES),
 }
 # their main, and what only it calls, may open the others
-FRONT_DOORS = ("relevance/judge.py", "relevance/distil.py", "stores/query.py", "extractors/queries.py")
+FRONT_DOORS = (
+    "relevance/judge.py",
+    "relevance/synthesize.py",
+    "relevance/distil.py",
+    "stores/query.py",
+    "extractors/queries.py",
+)
 HEAVY = "torch transformers vllm faiss open_clip ray openai fastapi torchvision timm polars duckdb deltalake".split()
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 
