@@ -64,6 +64,8 @@ def config(model, out, **others):
         "device": "cpu",
         "dev": {"rows": 2, "samples": 2, "max_tokens": 8, "resamples": 10},
     }
+    if others.get("full"):
+        del settings["lora"]
     return SftConfig.model_validate(settings | others)
 
 
@@ -125,7 +127,7 @@ def test_a_lesson_is_the_prompt_a_judge_would_send_and_the_answer_it_would_read(
     asked = [token for token, label in zip(lesson["input_ids"], lesson["labels"], strict=True) if label == IGNORED]
     learned = [label for label in lesson["labels"] if label != IGNORED]
     assert learned == lesson["input_ids"][len(asked) :]
-    assert lesson["length"] == len(lesson["input_ids"]) == lessons.lengths[0]
+    assert len(lesson["input_ids"]) == lessons.lengths[0]
     request = ChatRequest((row.prompt,), row.system)
     with_as = Checkpoint.written.__get__(_Written(opened.tokenizer))(request)
     assert opened.tokenizer.decode(asked) == with_as
@@ -355,7 +357,6 @@ def test_every_weight_may_learn_and_chains_are_learned_by_heart(text_folder, tmp
         text_folder,
         tmp_path / "out",
         full=True,
-        lora=Lora(),
         steps=["rules"],
         learning_rate=4e-3,
         schedule="constant",
@@ -506,9 +507,8 @@ def test_a_picture_stands_behind_the_words_and_counts(tiny_vlm_folder, pictured,
         row: int((ids == picture).sum()) for row, ids in zip(batch["row"].tolist(), batch["input_ids"], strict=True)
     }
     assert shown[2] == 0 and all(4 <= shown[row] <= 16 for row in (0, 1))
-    lengths = trainer.train_dataset["length"]
     widths = {row: int(mask.sum()) for row, mask in zip(batch["row"].tolist(), batch["attention_mask"], strict=True)}
-    assert [widths[row] for row in range(3)] == list(lengths)
+    assert [widths[row] for row in range(3)] == list(trainer.lengths)
     text = trained.tokenizer.decode(batch["input_ids"][batch["row"].tolist().index(0)])
     assert text.index(pictured[4].prompt) < text.index("<|vision_start|>") < text.index("<think>")
     learned = [label for label in batch["labels"][batch["row"].tolist().index(1)].tolist() if label != -100]

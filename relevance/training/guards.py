@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl.trainer import utils as trl_utils
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -23,9 +24,13 @@ __all__ = ["SftTrainer", "answers_only"]
 
 
 class SftTrainer(SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer over the rows of `rows`; `bad` is where a batch is saved whose loss or gradient is no number."""
+    """TRL's trainer over the rows of `rows`, whose `lengths` are known; batches are of rows of like length.
+
+    `bad` is where a batch is saved whose loss or gradient is no number.
+    """
 
     rows: Sequence[ChainRow] = ()
+    lengths: Sequence[int] = ()
     bad: Path = Path("nan-batch.json")
 
     def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **named: Any) -> Any:
@@ -43,6 +48,13 @@ class SftTrainer(SFTTrainer):  # type: ignore[misc]
             self._stop(f"the loss is {loss.item()}", ids, starts, which)
         self._last = ids, starts, which
         return loss
+
+    def _get_train_sampler(self, *rest: Any, **named: Any) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(*rest, **named)
+        # The trainer's own would read every row for it, pictures too.
+        together = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthGroupedSampler(together, lengths=list(self.lengths))
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)

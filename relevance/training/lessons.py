@@ -157,7 +157,7 @@ class _Lesson:
 
     def labelled(self) -> dict[str, Any]:
         labels = [IGNORED] * len(self.asked) + list(self.answered)
-        return {"input_ids": [*self.asked, *self.answered], "labels": labels, "length": self.length}
+        return {"input_ids": [*self.asked, *self.answered], "labels": labels}
 
 
 def _lessons(
@@ -198,8 +198,6 @@ def _shown(rows: Sequence[ChainRow], lessons: Sequence[_Lesson], teller: Teller)
     """Texts and pictures, the pictures read when a batch is made of them."""
 
     def show(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        if "row" not in batch:  # the trainer asks for the lengths alone
-            return batch
         places = batch["row"]
         return {
             "row": places,
@@ -208,8 +206,7 @@ def _shown(rows: Sequence[ChainRow], lessons: Sequence[_Lesson], teller: Teller)
             "images": [teller.pictures(rows[i]) for i in places],
         }
 
-    lengths = [one.length for one in lessons]
-    return Dataset.from_dict({"row": list(range(len(rows))), "length": lengths}).with_transform(show)
+    return Dataset.from_dict({"row": list(range(len(rows)))}).with_transform(show)
 
 
 def _rendered(tokenizer: Any, template: str | None, turns: Sequence[dict[str, Any]]) -> str:

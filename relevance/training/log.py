@@ -121,6 +121,10 @@ class Telling(TrainerCallback):  # type: ignore[misc]
             self._log.write(state.global_step, self._stage, self._dev())
             self._began += time.monotonic() - before
 
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Remove the pickle that the trainer puts into a checkpoint, and never reads."""
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / "training_args.bin").unlink(missing_ok=True)
+
 
 def measured(trained: TrainingModel, rows: Sequence[ChainRow], dev: Dev, seed: int, stage: str) -> dict[str, Any]:
     """The figures of the model on rows that it does not learn from: name → value, and their `intervals`."""

@@ -309,7 +309,7 @@ def make_trainer(
         )
     except (ValueError, ImportError) as error:  # settings that do not go together, or not on this machine
         raise ConfigError(f"trl: {' '.join(str(error).split())[:300]}") from None
-    trainer.rows = lessons.rows
+    trainer.rows, trainer.lengths = lessons.rows, lessons.lengths
     if shown:
         trainer.data_collator = _with_rows(trainer.data_collator)
     trainer.remove_callback(PrinterCallback)
