@@ -1,10 +1,10 @@
-"""Token by token on a CPU: attention and a cache that do not copy what was said before for every new token.
+"""Token by token on a CPU: what was said before is not copied for every new token, and equal prompts are read once.
 
 With queries in groups that share keys and values, and rows padded to one length, transformers repeats keys and values
 for every query before it attends, and puts them together anew for every token. For one new token neither is needed:
 the queries of a group are as well taken for several positions of one head, and a cache with room is written in place.
 64 rows of 400 tokens through the 30 layers of SmolLM2-135M take a seventh of the time of a core; logits differ by the
-last digits of a float.
+last digits of a float. Several answers to one prompt have its keys and values in common.
 
 Imported only where a model runs: torch and transformers come with it.
 """
@@ -22,7 +22,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-__all__ = ["RoomyCache", "decoding_on_cpu"]
+__all__ = ["distinct", "generate", "remember"]
 
 _NAME = "sdpa_of_groups"
 
@@ -53,7 +53,7 @@ class _RoomyLayer(DynamicLayer):
     """A layer of a cache that grows in place: `room` tokens are made room for whenever there is none."""
 
     def __init__(self, room: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._room = room
         self._held: tuple[Tensor, Tensor] | None = None
 
@@ -65,31 +65,54 @@ class _RoomyLayer(DynamicLayer):
         end = start + key_states.shape[-2]
         held = self._held
         if held is None or held[0].shape[-2] < end or len(held[0]) != len(key_states):
-            held = self._with_room(self.keys, key_states, start), self._with_room(self.values, value_states, start)
+            held = self._with_room(key_states, self.keys), self._with_room(value_states, self.values)
         for one, new in zip(held, (key_states, value_states), strict=True):
             one[:, :, start:end] = new
         self._held = held
         self.keys, self.values = (one[:, :, :end] for one in held)
         return self.keys, self.values
 
-    def _with_room(self, old: Tensor, new: Tensor, start: int) -> Tensor:
-        batch, heads, length, size = new.shape
-        made = new.new_empty(batch, heads, start + length + self._room, size)
-        if start:
-            made[:, :, :start] = old
+    def _with_room(self, new: Tensor, old: Tensor | None) -> Tensor:
+        length = 0 if old is None or not old.numel() else old.shape[-2]
+        made = new.new_empty(*new.shape[:2], length + new.shape[-2] + self._room, new.shape[-1])
+        if old is not None and length:
+            made[:, :, :length] = old
         return made
 
 
-class RoomyCache(DynamicCache):
-    """A cache for `generate` with room for so many new tokens. Not for gradients."""
+def generate(model: Any, ids: Tensor, mask: Tensor, room: int, **given: Any) -> Tensor:
+    """What `model.generate` gives for prompts (n, length), padded on the left; `room` tokens may be new.
 
-    def __init__(self, config: Any, room: int) -> None:
-        super().__init__(config=config)
-        self.layers = [_RoomyLayer(room) if type(one) is DynamicLayer else one for one in self.layers]
+    For text models, on any device. Layers that keep anything else than keys and values have it done in the plain way.
+    """
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    if ids.shape[1] > 1 and all(type(one) is DynamicLayer for one in cache.layers):
+        cache.layers = [_RoomyLayer(room) for _ in cache.layers]
+        rows, place = distinct(ids)
+        before = ids[rows, :-1], mask[rows, :-1]
+        remember(model, *before, cache, (mask[rows].cumsum(-1) - 1).clamp(min=0)[:, :-1])
+        cache.batch_select_indices(place)
+        given["past_key_values"] = cache
+    with _by_groups(model):
+        written: Tensor = model.generate(input_ids=ids, attention_mask=mask, **given)
+    return written
+
+
+def remember(model: Any, ids: Tensor, mask: Tensor, cache: DynamicCache, positions: Tensor | None = None) -> None:
+    """Put the keys and values of token ids (n, length) into an empty cache; gradients go through them."""
+    given = {} if positions is None else {"position_ids": positions}
+    model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1, **given)
+
+
+def distinct(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (m) that differ from each other, and which of them each row is (n)."""
+    found, place = torch.unique(ids, dim=0, return_inverse=True)
+    every = torch.arange(len(ids), device=ids.device)
+    return every.new_zeros(len(found)).scatter_(0, place, every), place
 
 
 @contextmanager
-def decoding_on_cpu(model: Any) -> Iterator[None]:
+def _by_groups(model: Any) -> Iterator[None]:
     """Within it a model on a CPU attends by groups; any other, and one that attends in a way of its own, as before."""
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     before = base.config._attn_implementation

@@ -166,12 +166,15 @@ class HfChat:
             eos_token_id=list(checkpoint.ends),
             pad_token_id=checkpoint.pad,
         )
+        processors = LogitsProcessorList([] if decoding.idle else [decoding])
+        given = {"generation_config": settings, "logits_processor": processors}
         with torch.inference_mode():
-            ids = checkpoint.model.generate(
-                **inputs,
-                generation_config=settings,
-                logits_processor=LogitsProcessorList([] if decoding.idle else [decoding]),
-            )
+            if checkpoint.processor is None and checkpoint.device == "cpu":
+                from lore_mm.models.cpu_decoding import generate
+
+                ids = generate(checkpoint.model, inputs["input_ids"], inputs["attention_mask"], max(limits), **given)
+            else:
+                ids = checkpoint.model.generate(**inputs, **given)
         rows = decoding.finish(ids[:, inputs["input_ids"].shape[1] :])
         return [
             _reply(checkpoint, request, said, length, decoding.fault(row))

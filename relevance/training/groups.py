@@ -23,16 +23,18 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from lore_mm.errors import MissingExtraError, ModelError
+from lore_mm.models.cpu_decoding import distinct, remember
 from relevance.training.guards import answers_only
 from relevance.training.model import device_of
 from relevance.training.rl_config import RlConfig
 from relevance.training.rows import ChainRow
-from relevance.training.sampling import complete, remember
+from relevance.training.sampling import complete
 
 __all__ = ["GroupTrainer", "use_vllm"]
 
@@ -65,7 +67,9 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         self._window = window
         self._column = self.reward_func_names.index(right)
         self._alone = self.accelerator.num_processes == 1 and self.beta == 0 and not self._entropy_bonus_enabled
-        self._share = share and self._alone and not self._is_vlm and not self.args.gradient_checkpointing
+        cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
+        plain = all(type(one) is DynamicLayer for one in cache.layers)  # keys and values of every token
+        self._share = share and plain and self._alone and not self._is_vlm and not self.args.gradient_checkpointing
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
@@ -177,24 +181,20 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         compute_aux_loss: bool = False,
         **pictures: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        found: list[tuple[Tensor, Tensor] | None] = [None]
-        if self._share and not compute_aux_loss and input_ids.shape[1] - logits_to_keep > 1:
-            size = batch_size or len(input_ids)
-            parts = zip(torch.split(input_ids, size), torch.split(attention_mask, size), strict=True)
-            with answers_only(input_ids.device):
-                found = [self._scored(model, ids, mask, logits_to_keep) for ids, mask in parts]
-        told = [one for one in found if one is not None]
-        if len(told) == len(found):
-            log_probs, entropies = (torch.cat(some) for some in zip(*told, strict=True))
-            return log_probs, entropies if compute_entropy else None, None
-        plain = (model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss)
         with answers_only(input_ids.device):
-            scored: tuple[Tensor, Tensor | None, Tensor | None]
-            scored = super()._get_per_token_logps_and_entropies(*plain, **pictures)
-        return scored
+            if self._share and not compute_aux_loss and input_ids.shape[1] - logits_to_keep > 1:
+                size = batch_size or len(input_ids)
+                parts = zip(torch.split(input_ids, size), torch.split(attention_mask, size), strict=True)
+                scored = [self._scored(model, ids, mask, logits_to_keep) for ids, mask in parts]
+                log_probs, entropies = (torch.cat(some) for some in zip(*scored, strict=True))
+                return log_probs, entropies if compute_entropy else None, None
+            plain = (model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss)
+            found: tuple[Tensor, Tensor | None, Tensor | None]
+            found = super()._get_per_token_logps_and_entropies(*plain, **pictures)
+            return found
 
-    def _scored(self, model: Any, ids: Tensor, mask: Tensor, kept: int) -> tuple[Tensor, Tensor] | None:
-        """Log-probabilities and entropies of the last `kept` tokens, (n, kept); None where prompts cannot be shared.
+    def _scored(self, model: Any, ids: Tensor, mask: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies of the last `kept` tokens, (n, kept).
 
         The last token of a prompt goes with the completion, whose first token it foretells.
         """
@@ -202,12 +202,10 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         first, end = int(columns.min()), int(columns.max()) + 1
         start = ids.shape[1] - kept
         before, rest = slice(first, start - 1), slice(start - 1, max(end, start + 1))
-        rows, place = _distinct(ids[:, before])
+        rows, place = distinct(ids[:, before])
         with self.accelerator.autocast():
             cache = DynamicCache(config=model.config.get_text_config(decoder=True))
-            if not remember(model, ids[rows, before], mask[rows, before], cache):
-                self._share = False
-                return None
+            remember(model, ids[rows, before], mask[rows, before], cache)
             cache.batch_select_indices(place)
             labels = ids[:, rest].masked_fill(mask[:, rest] == 0, -100)
             labels[:, 0] = -100
@@ -220,10 +218,3 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         short = kept - told.log_probs.shape[1]
         return torch.nn.functional.pad(told.log_probs, (0, short)), torch.nn.functional.pad(told.entropy, (0, short))
-
-
-def _distinct(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (m) that differ from each other, and which of them each row is (n)."""
-    distinct, place = torch.unique(ids, dim=0, return_inverse=True)
-    every = torch.arange(len(ids), device=ids.device)
-    return every.new_zeros(len(distinct)).scatter_(0, place, every), place

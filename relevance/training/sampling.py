@@ -1,7 +1,4 @@
-"""Several completions of each prompt, which is read once for all of them.
-
-`transformers.generate` reads a prompt as often as it is to be answered. With short answers to long prompts that is most
-of the work on a CPU; here the keys and values of a prompt are made once and handed to `generate` for every answer.
+"""Several completions of each prompt, which is read once for all of them (`lore_mm.models.cpu_decoding`).
 
 Imported only where a model is trained: torch comes with it.
 """
@@ -13,12 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
-from lore_mm.models.cpu_decoding import RoomyCache, decoding_on_cpu
+from lore_mm.models.cpu_decoding import generate
 
-__all__ = ["complete", "padded", "remember"]
+__all__ = ["complete", "padded"]
 
 
 def padded(prompts: Sequence[Sequence[int]], pad: int, device: Any = None) -> tuple[Tensor, Tensor]:
@@ -29,16 +24,6 @@ def padded(prompts: Sequence[Sequence[int]], pad: int, device: Any = None) -> tu
     return ids, mask
 
 
-def remember(model: Any, ids: Tensor, mask: Tensor, cache: DynamicCache, positions: Tensor | None = None) -> bool:
-    """Put the keys and values of token ids (n, length) into an empty cache; gradients go through them.
-
-    False where a layer keeps anything else than the keys and values of all tokens, so that they cannot be shared.
-    """
-    given = {} if positions is None else {"position_ids": positions}
-    model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1, **given)
-    return all(isinstance(one, DynamicLayer) and not one.is_sliding for one in cache.layers)
-
-
 @torch.no_grad()
 def complete(
     model: Any, prompts: Sequence[Sequence[int]], count: int, pad: int, ends: Collection[int], settings: Any
@@ -47,18 +32,9 @@ def complete(
 
     `settings` is a GenerationConfig.
     """
-    ids, mask = padded(prompts, pad, model.device)
-    given: dict[str, Any] = {"generation_config": settings}
-    if ids.shape[1] > 1:
-        cache = RoomyCache(model.config.get_text_config(decoder=True), settings.max_new_tokens)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        if remember(model, ids[:, :-1], mask[:, :-1], cache, positions[:, :-1]):
-            cache.batch_repeat_interleave(count)
-            given["past_key_values"] = cache
-    ids, mask = ids.repeat_interleave(count, dim=0), mask.repeat_interleave(count, dim=0)
-    with decoding_on_cpu(model):
-        written = model.generate(input_ids=ids, attention_mask=mask, **given)[:, ids.shape[1] :].tolist()
-    return [_ended(one, ends) for one in written]
+    ids, mask = (one.repeat_interleave(count, dim=0) for one in padded(prompts, pad, model.device))
+    written = generate(model, ids, mask, settings.max_new_tokens, generation_config=settings)
+    return [_ended(one, ends) for one in written[:, ids.shape[1] :].tolist()]
 
 
 def _ended(ids: list[int], ends: Collection[int]) -> list[int]:
