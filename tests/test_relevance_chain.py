@@ -279,10 +279,10 @@ def test_a_small_model_is_told_in_the_words_of_a_chain():
     assert one.prompt == (
         'query "blue hoodie"\n'
         'title "Hero Hoodie"\n'
-        '- category "hoodie" in title "Hoodie"\n'
-        '- color "blue" in image:0 off 0.38\n'
-        '- category "sweatshirt" in given.category "Men > Hoodies"\n'
-        '- color "gray" in given.color "Gray"\n'
+        '- category "hoodie" in title "Hoodie"\n\n'
+        '- color "blue" in image:0 off 0.38\n\n'
+        '- category "sweatshirt" in given.category "Men > Hoodies"\n\n'
+        '- color "gray" in given.color "Gray"\n\n'
         'given.brand "Luma"\n'
         'given.price "54 USD"'
     )
@@ -295,7 +295,7 @@ def test_what_is_demanded_comes_first_and_five_things_at_most():
     )
     asked = Understanding(Query("q", "hoodie size M"), "", (ASKED.demands[0], SIZE.demand))
     lines = told(asked, ItemFeatures(ITEM, (*READ, *sizes))).item_told.split("\n")
-    assert lines[2] == '- spec/size "M" in given.size "M"'  # though three others come before it
+    assert lines[3] == '- spec/size "M" in given.size "M"'  # though three others come before it
     assert sum(line.startswith("- ") for line in lines) == 5
 
 
