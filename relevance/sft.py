@@ -42,6 +42,8 @@ def main(
     if dry_run:
         print_json(done)
         return
+    if not done:  # of several processes the first one tells
+        return
     say(f"wrote {wanted.out} after {done['seconds']:,.0f} s")
     if for_people(as_json):
         print_table(_view(done))
