@@ -164,7 +164,9 @@ def check_run(config: TrainingConfig, rows: Sequence[ChainRow], out: Path) -> No
             raise PlanError(f"{out}: another run began here ({told}); give another --out, or remove the folder")
     out.mkdir(parents=True, exist_ok=True)
     if _leads():
-        path.write_text(json.dumps(this, indent=1) + "\n", encoding="utf-8")
+        scratch = path.with_suffix(".part")
+        scratch.write_text(json.dumps(this, indent=1) + "\n", encoding="utf-8")
+        scratch.replace(path)  # at once: the other processes read it
 
 
 def _short(value: object) -> str:
