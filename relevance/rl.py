@@ -120,10 +120,8 @@ def _trained(config: RlConfig) -> dict[str, Any]:
     from lore_mm.models.torchvision_cpu import install
 
     install()
-    from relevance.training.model import quiet
-
-    with quiet():  # trl warns of a vLLM that it does not know, used or not
-        from relevance.training.rl_run import read_rows, run_rl
+    from relevance.training.rl_run import run_rl
+    from relevance.training.sft_run import read_rows
 
     return run_rl(config, read_rows(config))
 

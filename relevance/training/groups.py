@@ -15,6 +15,7 @@ Imported only where a model is trained: torch and trl come with it.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,9 +25,6 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
-from trl import GRPOTrainer
-from trl.models import unwrap_model_for_generation
-from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from lore_mm.errors import MissingExtraError, ModelError
 from lore_mm.models.cpu_decoding import distinct, remember
@@ -35,6 +33,12 @@ from relevance.training.model import device_of
 from relevance.training.rl_config import RlConfig
 from relevance.training.rows import ChainRow
 from relevance.training.sampling import complete
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of a vLLM that it does not know, used or not
+    from trl import GRPOTrainer
+    from trl.models import unwrap_model_for_generation
+    from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 __all__ = ["GroupTrainer", "use_vllm"]
 

@@ -34,9 +34,9 @@ from relevance.training.rl_config import RlConfig
 from relevance.training.rl_log import Rollouts
 from relevance.training.rows import ChainRow, messages
 from relevance.training.sampling import complete
-from relevance.training.sft_run import check_run, dev_rows, read_rows, trainer_arguments
+from relevance.training.sft_run import check_run, dev_rows, trainer_arguments
 
-__all__ = ["make_trainer", "read_rows", "run_rl"]
+__all__ = ["make_trainer", "run_rl", "usable"]
 
 _STAGE = "rl"
 _POOL = "pool.json"
