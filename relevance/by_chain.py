@@ -295,7 +295,9 @@ def _check(samples: int, temperature: float | None, max_tokens: int, most_pictur
 
 
 def _trained_with(said: Mapping[str, Any], knowledge: Knowledge, rulebook: Rulebook, order: Order) -> str | None:
-    """The budget whose system turn a manifest has the sha of; None where it has none such."""
+    """The budget that a manifest names, or whose system turn it has the sha of; None where it has neither."""
+    if said.get("budget"):
+        return str(said["budget"])
     for name in ("tiny", "full") if said.get("prompt_sha") else ():
         if said["prompt_sha"] == sha_of([ChainPrompt(knowledge, rulebook, BUDGETS[name], order=order).system]):
             return name
@@ -323,8 +325,7 @@ def open_chain(
 ) -> ChainJudge:
     """The judge over the chat model at the address `rest`; `options` are the model's, the others `ChainJudge`'s.
 
-    `order` and `budget` (full, compact, tiny) are, unless given, those that the model was trained with as far as its
-    manifest tells, then what the model table says.
+    `order` and `budget` (full, compact, tiny) are, unless given, those of the model's manifest, or of the model table.
 
     Raises:
         InputError: an option that there is none of; or vision, and nobody to read pictures.
@@ -334,11 +335,11 @@ def open_chain(
     if vision and pictures is None:
         raise InputError(f"judge {address} looks at pictures, and there is nobody here to read them")
     said = manifest_of(rest)
-    order = order or said.get("order") or "think_first"
+    order = order or said.get("order", "think_first")
     _check(samples, temperature, max_tokens, most_pictures, order)
-    length = budget or said.get("budget") or _trained_with(said, knowledge, rulebook, order) or prompt_of(rest)
+    length = budget or _trained_with(said, knowledge, rulebook, order) or prompt_of(rest)
     if length not in BUDGETS:
-        raise InputError(f"budget {length!r}{nearest(str(length), BUDGETS)}; legal: {', '.join(BUDGETS)}")
+        raise InputError(f"budget {length!r}{nearest(length, BUDGETS)}; legal: {', '.join(BUDGETS)}")
     try:
         chat = opener(rest, **options)
     except TypeError as error:

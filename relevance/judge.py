@@ -88,12 +88,14 @@ def open_judge(
         raise
 
 
-def address_of(model: str) -> str:
-    """The address of a judge that the model table has under this name.
+def address_of(model: str, judge: str = DEFAULT_JUDGE) -> str:
+    """The address of a judge that the model table has under this name; `judge` is what was asked for beside it.
 
     Raises:
-        InputError: there is none such.
+        InputError: there is none such, or another judge was asked for.
     """
+    if judge != DEFAULT_JUDGE:
+        raise InputError(f"two judges: --judge {judge} and --model {model}; name one")
     judges = {name: entry.address for name, entry in load_table().items() if entry.kind == "judge" and entry.address}
     if model not in judges:
         raise InputError(
@@ -218,10 +220,7 @@ def main(
     """
     from jobs.open_extractors import model_options
 
-    if model is not None:
-        if judge != DEFAULT_JUDGE:
-            raise InputError(f"two judges: --judge {judge} and --model {model}; name one")
-        judge = address_of(model)
+    judge = judge if model is None else address_of(model, judge)
     requests = read_requests(query, item or [], top, pairs)
     other = None if what_if is None else load_rulebook(what_if)
     knowledge, failed = load_knowledge(), 0
