@@ -39,8 +39,8 @@ class Probed:
 
 def _title(row: ChainRow) -> str:
     """The beginning of what is told of the item, without the quotes around it."""
-    line = next((one for one in row.item_told.splitlines() if one.startswith("title:")), row.item_told)
-    return line.removeprefix("title:").strip().strip('"')[:_TITLE]
+    line = next((one for one in row.item_told.splitlines() if one.startswith("title")), row.item_told)
+    return line.removeprefix("title").strip(': "')[:_TITLE]
 
 
 def _copied(row: ChainRow, leg: Leg) -> Leg:
