@@ -19,12 +19,13 @@ import typer
 
 from lore_mm.console import command_app, run, say
 from lore_mm.errors import InputError, MissingExtraError
+from lore_mm.models.weights import load_table, weights_sha
 from relevance.training.curves import draw
 from relevance.training.rows import ChainRow, has_chain, read_chains
 
 __all__ = ["card", "main"]
 
-_ADAPTER, _COPIED = "adapter_model.safetensors", ("adapter_config.json", "manifest.json")
+_ADAPTER, _CONFIG, _MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
 _METRICS = {
     "pass_1": "pass@1",
     "pass_8": "pass@8",
@@ -47,11 +48,12 @@ def main(
     rows: Annotated[Path, typer.Option(help="What both were trained on.")],
     licence: Annotated[list[str], typer.Option(help="SET=LICENCE of the rows, such as luma=AFL-3.0; once a set.")],
     measured: Annotated[Path | None, typer.Option(help="What `lore evaluate chains --json` printed.")] = None,
+    budget: Annotated[str, typer.Option(help="How much of a pair it is told, as the rows were made.")] = "tiny",
     out: Annotated[Path, typer.Option(help="The folder.")] = Path("lore-judge-tiny"),
 ) -> None:
     """Write the folder of a trained judge: weights, manifest, curves, card."""
     out.mkdir(parents=True, exist_ok=True)
-    _weights(rl, out)
+    _weights(rl, out, budget)
     lines = [(folder / "log.jsonl").read_text(encoding="utf-8") for folder in (sft, rl)]
     log = out / "log.jsonl"
     log.write_text("".join(lines), encoding="utf-8")
@@ -70,7 +72,7 @@ def main(
     say(f"wrote {out}, {(out / _ADAPTER).stat().st_size / 1e6:.1f} MB of weights")
 
 
-def _weights(rl: Path, out: Path) -> None:
+def _weights(rl: Path, out: Path, budget: str) -> None:
     """The adapter in bfloat16: the base is read in 4 bits as it is, and nothing is lost that would be seen."""
     try:
         import torch
@@ -81,8 +83,13 @@ def _weights(rl: Path, out: Path) -> None:
         raise InputError(f"{rl}: has no {_ADAPTER}; `lore rl` writes one")
     tensors = {name: one.to(torch.bfloat16).contiguous() for name, one in load_file(rl / _ADAPTER).items()}
     save_file(tensors, out / _ADAPTER, metadata={"format": "pt"})
-    for name in _COPIED:
-        (out / name).write_bytes((rl / name).read_bytes())
+    (out / _CONFIG).write_bytes((rl / _CONFIG).read_bytes())
+    manifest = _json(rl / _MANIFEST)
+    # the base is known by its pinned weights, which another release of transformers leaves as they are
+    base = str(manifest["base"])
+    sha = weights_sha(base) if base in load_table() else manifest["base_sha"]
+    manifest |= {"base_sha": sha, "budget": budget}
+    (out / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
 def _json(path: Path) -> Any:
