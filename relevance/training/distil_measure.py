@@ -69,14 +69,14 @@ def by_cross_encoder(model: Any, pairs: Sequence[TaughtPair]) -> Told:
 
 
 def by_bi_encoder(model: Any, heads: PairHeads, pairs: Sequence[TaughtPair]) -> tuple[Told, Told]:
-    """What a bi-encoder tells by its cosine, and by its head; both have the levels of the dimensions' head."""
+    """What a bi-encoder tells by its cosine, and by its heads, which tell the dimensions too."""
     u, v = _vectors(model, pairs)
     with torch.inference_mode():
         by_cosine = heads.by_cosine((u * v).sum(dim=1)).exp().double().numpy()
         levels, told = heads.by_head(u, v)
         of_dimensions = told.double().reshape(len(pairs), -1, LEVELS).softmax(-1).numpy()
         by_head = levels.double().softmax(-1).numpy()
-    return Told.of(by_cosine / by_cosine.sum(axis=1, keepdims=True), of_dimensions), Told.of(by_head, of_dimensions)
+    return Told.of(by_cosine / by_cosine.sum(axis=1, keepdims=True)), Told.of(by_head, of_dimensions)
 
 
 def cosines(model: Any, pairs: Sequence[TaughtPair]) -> Floats:

@@ -10,7 +10,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,8 @@ def open_bi_encoder(folder: Path, device: str = "cpu") -> tuple[Any, PairHeads]:
 
 def _opened(kind: Any, folder: Path, device: str) -> Any:
     try:
-        return kind(str(folder), device=device, local_files_only=True, trust_remote_code=False)
+        with _quiet():
+            return kind(str(folder), device=device, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the loader raises whatever it meets in a folder
         said = (str(error).splitlines() or [""])[0][:200]
         raise ModelError(f"{folder} cannot be opened ({type(error).__name__}: {said})") from None
@@ -137,6 +138,8 @@ def _student(config: DistilConfig, student: Student, learn: Sequence[TaughtPair]
         fit(model, BiLoss(model, heads, weights), learn, run, heads)
     _keep(model, heads, place, {"student": student, "plan": dict(plan), "body": config.body, **_about(config)})
     shutil.rmtree(run.checkpoints, ignore_errors=True)
+    with suppress(OSError):  # the other student's may be there
+        run.checkpoints.parent.rmdir()
     return place
 
 
