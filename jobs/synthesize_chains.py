@@ -46,7 +46,7 @@ __all__ = ["RULES", "QueryReadings", "Synthesized", "check_out", "open_teacher",
 RULES = "rules"  # the teacher where there is none
 _VERSION = "1"
 _MOST_QUERIES = 50_000  # whose readings are kept for pairs to come
-_BATCH_ROWS = {True: 64, False: 1024}  # rows a commit: with a teacher, without
+_BATCH_ROWS = {True: 32, False: 1024}  # rows a commit: with a teacher, without
 
 
 class QueryReadings:
@@ -71,12 +71,22 @@ class QueryReadings:
             found = {query: self._read[query] for query in queries if query in self._read}
         new = [query for query in dict.fromkeys(queries) if query not in found]
         if new:
-            found |= zip(new, self.engine.samples(new, self.samples), strict=True)
+            found |= zip(new, map(_shared, self.engine.samples(new, self.samples)), strict=True)
         with self._guard:
             self._read |= {query: found[query] for query in new}
             while len(self._read) > _MOST_QUERIES:
                 self._read.popitem(last=False)
         return [found[query] for query in queries]
+
+
+def _shared(readings: Sequence[Understanding]) -> list[Understanding]:
+    """The readings with those that ask for the same as one object: what is told of it is then made once."""
+    first: dict[Any, Understanding] = {}
+
+    def asks(one: Understanding) -> tuple[object, ...]:
+        return one.status, one.error, one.corrections, tuple(replace(d, confidence=1.0) for d in one.demands)
+
+    return [first.setdefault(asks(one), one) for one in readings]
 
 
 def open_teacher(
@@ -292,7 +302,7 @@ def synthesize_chains(
 ) -> Synthesized:
     """Write a row for each pair, and `out`; see `jobs.spine.run_job` for skips and resumes.
 
-    With a teacher two micro-batches are in flight unless said otherwise, so that its engine is never without work.
+    With a teacher four micro-batches are in flight unless said otherwise, so that its engine is never without work.
 
     Raises:
         InputError: there are no pairs, or `out` cannot be written.
@@ -307,7 +317,7 @@ def synthesize_chains(
         store,
         work,
         batch_rows=batch_rows or _BATCH_ROWS[teacher is not None],
-        in_flight=in_flight or (1 if teacher is None else 2),
+        in_flight=in_flight or (1 if teacher is None else 4),
         limit=limit,
         retry_failed=retry_failed,
         new_run=new_run,

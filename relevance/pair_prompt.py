@@ -68,23 +68,27 @@ class PairPrompt:
     ) -> list[Told]:
         """One request's text and pictures a pair. A path that is not None is told as the rules' own reading.
 
-        `more` are values of the mode's own that differ from pair to pair; the block `query` does not see them.
+        `more` are values of the mode's own that differ from pair to pair, for the block `ask` alone.
         """
         queries: dict[int, tuple[str, dict[str, Any]]] = {}
+        items: dict[tuple[int, int, int], tuple[str, dict[str, Any]]] = {}  # several samples of a pair
         told = []
         own = more or [{}] * len(pairs)
         for (understanding, features), path, shown, of_pair in zip(pairs, paths, pictures, own, strict=True):
             if id(understanding) not in queries:
                 queries[id(understanding)] = self._query(understanding)
             query, values = queries[id(understanding)]
-            values = {
-                **values,
-                **self.dossiers.of_item(understanding, features),
-                "findings": self.dossiers.findings(path),
-                "pictures": len(shown),
-                **of_pair,
-            }
-            before, after = f"{query}\n\n{self._render('item', values)}", self._render("ask", values)
+            key = id(understanding), id(features), len(shown)
+            if path is not None or key not in items:
+                values = {
+                    **values,
+                    **self.dossiers.of_item(understanding, features),
+                    "findings": self.dossiers.findings(path),
+                    "pictures": len(shown),
+                }
+                items[key] = f"{query}\n\n{self._render('item', values)}", values
+            before, values = items[key]
+            after = self._render("ask", {**values, **of_pair})
             parts: tuple[Part, ...] = (before, *shown, after) if shown else (f"{before}\n\n{after}",)
             told.append(Told(self.system, parts))
         return told

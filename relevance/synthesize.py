@@ -88,7 +88,7 @@ _Told = Annotated[
 _Rules = Annotated[Path | None, typer.Option("--rules", help="This rulebook instead of the shipped one.")]
 _Out = Annotated[Path | None, typer.Option("--out", help="Write the rows of this call to this .parquet file.")]
 _BatchRows = Annotated[
-    int | None, typer.Option("--batch-rows", min=1, help="Pairs a commit, what a crash can cost: 64 with a teacher.")
+    int | None, typer.Option("--batch-rows", min=1, help="Pairs a commit, what a crash can cost: 32 with a teacher.")
 ]
 _Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N pairs: see what it costs.")]
 _Retry = Annotated[bool, typer.Option("--retry-failed", help="Take those again that failed before.")]

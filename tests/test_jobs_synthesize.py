@@ -21,7 +21,7 @@ from lore_mm.errors import InputError, ModelError, PlanError
 from lore_mm.knowledge import load_knowledge
 from lore_mm.models.json_reply import spelled
 from lore_mm.models.scripted_chat import Rule, ScriptedChat
-from lore_mm.types import Grade, Query
+from lore_mm.types import Demand, Grade, Query, Understanding
 from relevance.by_rules import RulesJudge
 from relevance.chain_prompt import ChainPrompt
 from relevance.dossier import BUDGETS
@@ -245,6 +245,15 @@ def test_killed_it_goes_on_where_it_stopped(file, tmp_path):
     assert rows_of(tmp_path / "s").equals(rows_of(tmp_path / "whole"))
 
 
+class Reads:
+    """A query model that gives these readings."""
+
+    sha = "0"
+
+    def __init__(self, readings):
+        self.samples = lambda queries, count: [readings for _ in queries]
+
+
 def test_a_query_is_read_once_however_often_it_comes():
     chat = ScriptedChat(seed=1)
     readings = QueryReadings(LlmEngine(chat, KNOWLEDGE, temperature=0.7), 3)
@@ -253,6 +262,9 @@ def test_a_query_is_read_once_however_often_it_comes():
     asked = chat.requests
     assert [len(some) for some in first] == [3, 3] and asked >= 6
     assert readings([other, one]) == first[::-1] and chat.requests == asked
+    same = [Understanding(one, "", (Demand("color", "red", confidence=c),), confidence=c) for c in (0.5, 0.9)]
+    (shared,) = QueryReadings(Reads(same), 2)([one])
+    assert shared[0] is shared[1] is same[0]  # what asks for the same is told once
     assert len({spelled([d.value for d in read.demands]) for some in first for read in some}) > 2  # other seeds
 
 
