@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("jobs.calibrate:app", "Fit on labels how far extractors, or a judge, are to be believed."),
     "synthesize": ("relevance.synthesize:main", "Write chains to train a judge on, by the rules or a teacher."),
     "sft": ("relevance.sft:main", "Teach a model to judge by chains, supervised."),
+    "rl": ("relevance.rl:main", "Let a taught model practise on pairs, and reward what can be checked."),
     "distil": ("relevance.distil:main", "Distil a judge into two small students, and measure them."),
     "check": ("jobs.check_labels:main", "Find impossible labels."),
     "schema": ("lore_mm.schema_show:main", "Show what is asked of a kind of thing."),
