@@ -67,8 +67,11 @@ def run_sft(config: SftConfig, rows: Sequence[ChainRow]) -> dict[str, Any]:
     teller, log = Teller(trained, config), Log(out / "log.jsonl")
     if done:
         say(f"sft: goes on behind {', '.join(depths[:done])}")
-    for step in config.steps[done:]:
-        _stage(config, step, trained, _some(train, step.rows, config.seed), dev, teller, log)
+    spread = False
+    for place, step in enumerate(config.steps[done:], start=done):
+        if spread:  # weights that were spread over devices are not spread anew
+            trained = _opened(config, out / depths[place - 1])
+        spread = _stage(config, step, trained, _some(train, step.rows, config.seed), dev, teller, log)
     return _finished(config, trained, out, {"train": len(train), "dev": len(dev)}, before) if _leads() else {}
 
 
@@ -199,8 +202,8 @@ def _stage(
     dev: Sequence[ChainRow],
     teller: Teller,
     log: Log,
-) -> None:
-    """Teach one depth, measure, and keep what it made."""
+) -> bool:
+    """Teach one depth, measure, and keep what it made; tells whether weights were spread over devices."""
     out, depth = Path(config.out), step.depth
     checkpoints = out / "checkpoints" / depth
     lessons = make_lessons(rows, depth, teller, config)
@@ -214,7 +217,8 @@ def _stage(
     with quiet(), offline_where_unreachable(), ExitStack() as stack:
         trainer = make_trainer(config, step, trained, lessons, checkpoints)
         trainer.bad = out / "nan-batch.json"
-        if dev and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        spread = bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+        if dev and spread:
             say(f"sft {depth}: dev is not measured on weights that are spread over devices")
             dev = []
 
@@ -227,7 +231,7 @@ def _stage(
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         _keep(config, step, trained, trainer, lessons)
     if not _leads():
-        return
+        return spread
     steps = trainer.state.global_step
     figures: dict[str, Any] = {
         "steps": steps,
@@ -242,6 +246,7 @@ def _stage(
         log.write(steps, depth, figures["dev"])
     (out / depth / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(checkpoints, ignore_errors=True)
+    return spread
 
 
 def _keep(config: SftConfig, step: Step, trained: TrainingModel, trainer: SftTrainer, lessons: Lessons) -> None:
@@ -260,6 +265,7 @@ def _keep(config: SftConfig, step: Step, trained: TrainingModel, trainer: SftTra
         trainer.save_model(str(folder))
     if _leads():
         save_adapter(trained, folder, said, weights=not spread)
+    trainer.accelerator.wait_for_everyone()
 
 
 def _tell_left_out(lessons: Lessons, rows: Sequence[ChainRow], depth: str, out: Path) -> None:
