@@ -301,9 +301,27 @@ def test_the_environment_of_the_fsdp_config_makes_its_plugin(monkeypatch):
     assert plugin.auto_wrap_policy.__name__ == "transformer_auto_wrap_policy"
 
 
+# accelerate gives FSDP to GPUs alone: here it takes a CPU over gloo for some.
+AS_GPUS = """
+import os
+os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+from lore_mm.models.torchvision_cpu import install
+install()
+import torch.distributed
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
+torch.distributed.init_process_group("gloo")
+PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_GPU)
+from lore_mm.console import command_app, run
+from relevance.sft import main
+run(command_app(main, "it"))
+"""
+
+
 @pytest.mark.slow
-def test_two_processes_train_as_one_with_twice_the_batch(reads, tmp_path):
-    """A real launch of the DDP config, on a CPU over gloo; one process with as large a step finds the same weights."""
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_two_processes_train_as_one_with_twice_the_batch(kind, reads, tmp_path):
+    """A real launch of a config, on a CPU over gloo; one process with as large a step finds the same weights."""
     from safetensors.numpy import load_file
 
     from relevance.sft import main
@@ -311,16 +329,18 @@ def test_two_processes_train_as_one_with_twice_the_batch(reads, tmp_path):
     rows = written(tmp_path)
     settings = [*SMALL, "dev.rows=0", f"model={reads}", f"rows={rows}", "log_every=1", "warmup=0.0"]
     settings += ['steps=[{depth = "knowledge", max_steps = 1}, {depth = "rules", max_steps = 1}]']
+    (tmp_path / "as_gpus.py").write_text(AS_GPUS)
     launch = [sys.executable, "-m", "accelerate.commands.launch"]
-    launch += ["--config_file", str(CONFIGS / "accelerate-ddp.yaml"), "--num_processes", "2"]
-    launch += ["--mixed_precision", "no", "--main_process_port", "0", "-m", "relevance.sft", "--config", str(TEXT_SFT)]
-    launch += [word for setting in settings for word in ("--set", setting)]
+    launch += ["--config_file", str(CONFIGS / f"accelerate-{kind}.yaml"), "--num_processes", "2"]
+    launch += ["--mixed_precision", "no", "--main_process_port", "0"]
+    launch += ["-m", "relevance.sft"] if kind == "ddp" else [str(tmp_path / "as_gpus.py")]
+    launch += ["--config", str(TEXT_SFT), *(word for setting in settings for word in ("--set", setting))]
     told = subprocess.run(
         [*launch, "--out", str(tmp_path / "two")],
         capture_output=True,
         text=True,
         timeout=540,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()},
         check=False,
     )
     assert told.returncode == 0, told.stderr[-3000:]
@@ -330,7 +350,8 @@ def test_two_processes_train_as_one_with_twice_the_batch(reads, tmp_path):
     assert metrics["stages"]["rules"]["tokens"] == alone["stages"]["rules"]["tokens"]
     two, one = ([line for line in log(tmp_path / name) if "loss" in line] for name in ("two", "one"))
     assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], rel=1e-3)
+    assert two[1]["loss"] < two[0]["loss"]  # the second stage goes on from the first
     assert [line["grad_norm"] for line in two] == pytest.approx([line["grad_norm"] for line in one], rel=1e-3)
     ours, theirs = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("two", "one"))
-    assert ours.keys() == theirs.keys()
+    assert ours.keys() == theirs.keys() and len(ours) == 2 * 2 * len(LINEAR)
     assert max(abs(ours[name] - theirs[name]).max() for name in ours) < 2e-4  # one step of Adam is as long: its sign
