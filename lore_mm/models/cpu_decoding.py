@@ -80,8 +80,8 @@ class _RoomyLayer(DynamicLayer):
         return made
 
 
-def generate(model: Any, ids: Tensor, mask: Tensor, room: int, **given: Any) -> Tensor:
-    """What `model.generate` gives for prompts (n, length), padded on the left; `room` tokens may be new.
+def generate(model: Any, ids: Tensor, mask: Tensor, room: int, **given: Any) -> Any:
+    """What `model.generate` gives, and `given` may ask of it, for prompts (n, length), padded on the left; `room` tokens may be new.
 
     For text models, on any device. Layers that keep anything else than keys and values have it done in the plain way.
     """
@@ -94,8 +94,7 @@ def generate(model: Any, ids: Tensor, mask: Tensor, room: int, **given: Any) -> 
         cache.batch_select_indices(place)
         given["past_key_values"] = cache
     with _by_groups(model):
-        written: Tensor = model.generate(input_ids=ids, attention_mask=mask, **given)
-    return written
+        return model.generate(input_ids=ids, attention_mask=mask, **given)
 
 
 def remember(model: Any, ids: Tensor, mask: Tensor, cache: DynamicCache, positions: Tensor | None = None) -> None:
