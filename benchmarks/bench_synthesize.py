@@ -102,7 +102,7 @@ def ours(engine: Engine, pairs: int, samples: int, batch_rows: int, in_flight: i
 
 def main(
     teacher: Annotated[str, typer.Option(help="The engine: scripted:SEED, hf:NAME …")] = "scripted:7",
-    pairs: Annotated[int, typer.Option(help="Pairs of the demo.")] = 192,
+    pairs: Annotated[int, typer.Option(help="Pairs of the demo.")] = 96,
     samples: Annotated[int, typer.Option(help="Samples a pair.")] = 4,
     rate: Annotated[float, typer.Option(help="Requests a second of the simulated engine; 0: the engine's own.")] = 50,
     slots: Annotated[int, typer.Option(help="Requests that it answers at once.")] = 16,

@@ -123,18 +123,12 @@ def open_teacher(
         chat = opener(address, **(options or {}))
     except TypeError as error:
         raise InputError(f"teacher {address}: {error}") from None
-    most: dict[str, int] = {} if max_tokens is None else {"max_tokens": max_tokens}
+    most: dict[str, Any] = {} if max_tokens is None else {"max_tokens": max_tokens}
     own = None if prompts is None else prompts / PROMPT.name
+    prompt = own if own is not None and own.is_file() else PROMPT
+    reading: dict[str, Any] = {"prompt": prompt, "hint": True, "seed": seed, "temperature": temperature, **most}
     try:
-        engine = LlmEngine(
-            chat,
-            knowledge,
-            prompt=own if own is not None and own.is_file() else PROMPT,
-            hint=True,
-            seed=seed,
-            temperature=temperature,
-            **most,
-        )
+        engine = LlmEngine(chat, knowledge, **reading)
         return Teacher(
             chat,
             knowledge,
