@@ -81,7 +81,7 @@ class _RoomyLayer(DynamicLayer):
 
 
 def generate(model: Any, ids: Tensor, mask: Tensor, room: int, **given: Any) -> Any:
-    """What `model.generate` gives, and `given` may ask of it, for prompts (n, length), padded on the left; `room` tokens may be new.
+    """What `model.generate(**given)` gives for prompts (n, length), padded on the left; `room` tokens may be new.
 
     For text models, on any device. Layers that keep anything else than keys and values have it done in the plain way.
     """

@@ -70,7 +70,7 @@ class Log:
         return taken
 
 
-class Telling(TrainerCallback):  # type: ignore[misc]
+class Telling(TrainerCallback):
     """Writes the log, moves the bar, and measures every so many steps. `seconds` and `tokens` are those of training."""
 
     def __init__(
