@@ -57,6 +57,8 @@ def main(
         print_json(_plan(wanted))
         return
     metrics = _trained(wanted)
+    if not metrics:  # of several processes the first one tells
+        return
     say(f"wrote {wanted.out} after {metrics['seconds']:,.0f} s")
     if for_people(as_json):
         print_table(_view(metrics))

@@ -11,6 +11,7 @@ Imported only where a model is trained.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections import Counter
@@ -34,7 +35,7 @@ from relevance.training.rl_config import RlConfig
 from relevance.training.rl_log import Rollouts
 from relevance.training.rows import ChainRow, messages
 from relevance.training.sampling import complete
-from relevance.training.sft_run import check_run, dev_rows, trainer_arguments
+from relevance.training.sft_run import check_run, dev_rows, leads, trainer_arguments
 
 __all__ = ["make_trainer", "run_rl", "usable"]
 
@@ -43,7 +44,7 @@ _POOL = "pool.json"
 
 
 def run_rl(config: RlConfig, rows: Sequence[ChainRow]) -> dict[str, Any]:
-    """Train as the config says; gives what metrics.json holds.
+    """Train as the config says; gives what metrics.json holds, and nothing in processes that are not the first.
 
     Raises:
         InputError: there is nothing to practise on, or under `strict` a row cannot be used.
@@ -69,7 +70,15 @@ def run_rl(config: RlConfig, rows: Sequence[ChainRow]) -> dict[str, Any]:
         kept = _prefiltered(config, trained, pool, teller, out) if config.prefilter else pool
     trainer = make_trainer(config, trained, kept, teller, str(out / "checkpoints"))
     trainer.bad = out / "nan-batch.json"
+    spread = bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+    if dev and spread:
+        say("rl: dev is not measured on weights that are spread over devices")
+        dev = []
     figures = _trained(config, trained, trainer, dev, out)
+    if spread:
+        trainer.save_model(str(out))  # gathers, which takes every process
+    if not leads():
+        return {}
     said = {
         "trained_as": "rl",
         "depth": "rules",
@@ -78,7 +87,7 @@ def run_rl(config: RlConfig, rows: Sequence[ChainRow]) -> dict[str, Any]:
         "prompt_sha": sha_of(sorted({row.system for row in pool})),
         "settings": moving(config),
     }
-    save_adapter(trained, out, said)
+    save_adapter(trained, out, said, weights=not spread)
     metrics = {
         "model": config.model,
         "base": trained.base,
@@ -151,6 +160,8 @@ def _prefiltered(
     config: RlConfig, trained: TrainingModel, rows: Sequence[ChainRow], teller: Teller, out: Path
 ) -> list[ChainRow]:
     """The rows that the model is sometimes right about; what it was right about is kept in pool.json."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("prefilter is for one process: leave it out, the window does the same")
     path = out / _POOL
     wanted = sha_of([model_sha(config.model), config.prefilter, config.temperature, config.seed, len(rows)])
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -294,7 +305,8 @@ def _trained(
     places = (out / "checkpoints").glob("checkpoint-*")
     last = max(places, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
     began = int(last.name.rpartition("-")[2]) if last else 0
-    log.forget(_STAGE, began if last else -1, ())
+    if leads():
+        log.forget(_STAGE, began if last else -1, ())
 
     def ask() -> dict[str, Any]:
         return measured(trained, dev, config.dev, config.seed, _STAGE)
@@ -302,12 +314,12 @@ def _trained(
     with quiet(), offline_where_unreachable(), ExitStack() as stack:
         telling = Rollouts(log, out / "samples.jsonl", trainer, stack, ask, config.dev.every if dev else 0)
         trainer.add_callback(telling)
-        if dev and not last:
+        if dev and not last and leads():
             log.write(0, _STAGE, ask())
         if last:
             say(f"rl: goes on from step {began:,}")
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-        found = ask() if dev else {}
-    if dev:
+        found = ask() if dev and leads() else {}
+    if found:
         log.write(trainer.state.global_step, _STAGE, found)
     return {"steps": trainer.state.global_step, "train_seconds": round(telling.seconds, 1), "dev": found}

@@ -35,7 +35,7 @@ from relevance.training.log import Log, Telling, measured
 from relevance.training.model import TrainingModel, device_of, model_sha, open_model, quiet, save_adapter
 from relevance.training.rows import ChainRow, read_chains
 
-__all__ = ["check_run", "dev_rows", "make_trainer", "plan_sft", "read_rows", "run_sft", "trainer_arguments"]
+__all__ = ["check_run", "dev_rows", "leads", "make_trainer", "plan_sft", "read_rows", "run_sft", "trainer_arguments"]
 
 _RUN = "run.json"
 
@@ -72,7 +72,7 @@ def run_sft(config: SftConfig, rows: Sequence[ChainRow]) -> dict[str, Any]:
         if spread:  # weights that were spread over devices are not spread anew
             trained = _opened(config, out / depths[place - 1])
         spread = _stage(config, step, trained, _some(train, step.rows, config.seed), dev, teller, log)
-    return _finished(config, trained, out, {"train": len(train), "dev": len(dev)}, before) if _leads() else {}
+    return _finished(config, trained, out, {"train": len(train), "dev": len(dev)}, before) if leads() else {}
 
 
 def _finished(
@@ -130,7 +130,7 @@ def _train_rows(config: SftConfig, rows: Sequence[ChainRow]) -> list[ChainRow]:
     return train
 
 
-def _leads() -> bool:
+def leads() -> bool:
     """Whether this process is the first of those that a launcher started: it alone writes."""
     return int(os.environ.get("RANK", "0")) == 0
 
@@ -166,7 +166,7 @@ def check_run(config: TrainingConfig, rows: Sequence[ChainRow], out: Path) -> No
             told = "; ".join(f"{name}: {_short(other.get(name))} there, {_short(this.get(name))} now" for name in names)
             raise PlanError(f"{out}: another run began here ({told}); give another --out, or remove the folder")
     out.mkdir(parents=True, exist_ok=True)
-    if _leads():
+    if leads():
         scratch = path.with_suffix(".part")
         scratch.write_text(json.dumps(this, indent=1) + "\n", encoding="utf-8")
         scratch.replace(path)  # at once: the other processes read it
@@ -207,12 +207,12 @@ def _stage(
     out, depth = Path(config.out), step.depth
     checkpoints = out / "checkpoints" / depth
     lessons = make_lessons(rows, depth, teller, config)
-    if _leads():
+    if leads():
         _tell_left_out(lessons, rows, depth, out)
     last = max(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), default=None)
     began = int(last.name.rpartition("-")[2]) if last else 0
     finished = [one.depth for one in config.steps if (out / one.depth / "metrics.json").is_file()]
-    taken = log.forget(depth, began, finished) if _leads() else (0.0, 0.0)
+    taken = log.forget(depth, began, finished) if leads() else (0.0, 0.0)
 
     with quiet(), offline_where_unreachable(), ExitStack() as stack:
         trainer = make_trainer(config, step, trained, lessons, checkpoints)
@@ -230,7 +230,7 @@ def _stage(
         say(f"sft {depth}: {len(lessons.rows):,} rows" + (f", goes on from step {began:,}" if last else ""))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         _keep(config, step, trained, trainer, lessons)
-    if not _leads():
+    if not leads():
         return spread
     steps = trainer.state.global_step
     figures: dict[str, Any] = {
@@ -263,7 +263,7 @@ def _keep(config: SftConfig, step: Step, trained: TrainingModel, trainer: SftTra
     folder = Path(config.out) / step.depth
     if spread:
         trainer.save_model(str(folder))
-    if _leads():
+    if leads():
         save_adapter(trained, folder, said, weights=not spread)
     trainer.accelerator.wait_for_everyone()
 
