@@ -32,7 +32,7 @@ _EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "vllm": ("chat models in vLLM", ("vllm",)),
     "calibrate": ("fitting of calibrations", ("sklearn",)),
     "faiss-gpu": ("vector search on a GPU (instead of faiss-cpu)", ("faiss",)),
-    "train": ("SFT, RL and distillation", ("trl", "peft", "datasets", "sentence_transformers")),
+    "train": ("SFT, RL and distillation", ("trl", "peft", "datasets", "sentence_transformers", "altair")),
     "ray": ("jobs on a cluster", ("ray",)),
     "serve": ("the HTTP service", ("fastapi", "uvicorn", "openai")),
     "dev": ("tests, types and lint", ("pytest", "hypothesis", "mypy", "playwright")),
