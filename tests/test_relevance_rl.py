@@ -420,7 +420,7 @@ def test_dry_run_and_probes(tmp_path):
     pq.write_table(chains_table(many(16)), tmp_path / "rows.parquet")
     rows = f"rows=['{tmp_path / 'rows.parquet'}']"
     plan = json.loads(cli("--config", EXAMPLE, "--set", rows, "--dry-run").stdout)
-    assert (plan["rows"], plan["pairs_a_step"], plan["completions"]) == (16, 8, 150 * 64)
+    assert (plan["rows"], plan["pairs_a_step"], plan["completions"]) == (16, 4, 34 * 32)
     assert plan["labels"] == {"1": 4, "2": 4, "3": 4, "4": 4}
     found = json.loads(cli("--probe", tmp_path / "rows.parquet").stdout)
     assert found["honest, whole chain"]["total"] > 1.1 > 0.5 > found["always L4"]["total"]
