@@ -26,6 +26,7 @@ from relevance.training.rows import ChainRow, has_chain, read_chains
 __all__ = ["card", "main"]
 
 _ADAPTER, _CONFIG, _MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
+_PLACES = ("model", "rows", "out")
 _METRICS = {
     "pass_1": "pass@1",
     "pass_8": "pass@8",
@@ -35,6 +36,15 @@ _METRICS = {
     "follows": "grade follows",
     "tokens": "tokens",
 }
+_COMMANDS = (
+    "```",
+    "lore synthesize --catalogue demo --catalogue chorus:CHORUS --catalogue luma:LUMA --made-up 8000 \\",
+    "    --dataset demo --dataset chorus:CHORUS --per-label 100000 --told tiny --out chains.parquet",
+    "lore sft --config relevance/training/configs/smollm2-sft.toml",
+    "lore rl --config relevance/training/configs/smollm2-rl.toml",
+    "```",
+    "",
+)
 _PARTS = {
     "queries": "Held-out queries (labels by the rulebook)",
     "categories": "Held-out kinds of things (labels by the rulebook)",
@@ -60,9 +70,9 @@ def main(
     draw(log, out / "curves.svg")
     metrics = {
         "name": out.name,
-        "sft": _json(sft / "metrics.json"),
-        "rl": _json(rl / "metrics.json"),
-        "settings": {"sft": _json(sft / "run.json"), "rl": _json(rl / "run.json")},
+        "sft": _without_places(_json(sft / "metrics.json")),
+        "rl": _without_places(_json(rl / "metrics.json")),
+        "settings": {"sft": _without_places(_json(sft / "run.json")), "rl": _without_places(_json(rl / "run.json"))},
         "rows": _counted(read_chains(rows)),
         "licences": dict(_named(one) for one in licence),
         "measured": _json(measured) if measured else {},
@@ -83,13 +93,19 @@ def _weights(rl: Path, out: Path, budget: str) -> None:
         raise InputError(f"{rl}: has no {_ADAPTER}; `lore rl` writes one")
     tensors = {name: one.to(torch.bfloat16).contiguous() for name, one in load_file(rl / _ADAPTER).items()}
     save_file(tensors, out / _ADAPTER, metadata={"format": "pt"})
+    (out / _ADAPTER).chmod(0o644)  # for everyone to read, as the other files
     (out / _CONFIG).write_bytes((rl / _CONFIG).read_bytes())
     manifest = _json(rl / _MANIFEST)
     # the base is known by its pinned weights, which another release of transformers leaves as they are
     base = str(manifest["base"])
     sha = weights_sha(base) if base in load_table() else manifest["base_sha"]
-    manifest |= {"base_sha": sha, "budget": budget}
+    manifest |= {"base_sha": sha, "budget": budget, "settings": _without_places(manifest.get("settings", {}))}
     (out / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def _without_places(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run says of itself without the names of files on the machine where it ran."""
+    return {name: value for name, value in said.items() if name not in _PLACES or not isinstance(value, str | list)}
 
 
 def _json(path: Path) -> Any:
@@ -186,11 +202,12 @@ def _cell(found: Mapping[str, float | None] | None, form: str) -> str:
 
 
 def _training(metrics: Mapping[str, Any]) -> Iterator[str]:
+    yield from _COMMANDS
     rows = []
     for depth, one in metrics["sft"]["stages"].items():
         rows.append((f"sft {depth}", one["steps"], f"{one['rows']:,}", f"{one['seconds']:,.0f}"))
     rl = metrics["rl"]
-    rows.append(("rl", rl.get("steps", ""), f"{rl.get('pool', rl.get('rows', ''))}", f"{rl.get('seconds', 0):,.0f}"))
+    rows.append(("rl", rl["steps"], f"{rl['rows']['kept']:,} to draw from", f"{rl['seconds']:,.0f}"))
     yield from _table(("stage", "steps", "rows", "seconds"), rows)
     for stage, settings in metrics["settings"].items():
         yield ""

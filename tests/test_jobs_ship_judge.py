@@ -56,13 +56,15 @@ def runs(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        (folder / "run.json").write_text(json.dumps({"learning_rate": 0.1, "rows_sha": "x"}))
+        (folder / "run.json").write_text(json.dumps({"learning_rate": 0.1, "rows_sha": "x", "rows": ["/home/me/rows"]}))
         stages = {"rules": {"steps": 7, "rows": 1234, "seconds": 99.5}}
         told = {"base": "smollm2-135m", "stages": stages, "steps": 5, "seconds": 12, "rows": {"kept": 6}}
         (folder / "metrics.json").write_text(json.dumps(told))
     save_file({"a": torch.full((3,), 1.001)}, tmp_path / "rl" / "adapter_model.safetensors")
     (tmp_path / "rl" / "adapter_config.json").write_text('{"r": 16}')
-    (tmp_path / "rl" / "manifest.json").write_text('{"base": "smollm2-135m", "base_sha": "of a checkpoint"}')
+    (tmp_path / "rl" / "manifest.json").write_text(
+        '{"base": "smollm2-135m", "base_sha": "of a checkpoint", "settings": {"lr": 1, "model": "/home/me/sft"}}'
+    )
     rows = [replace(row, set="shop", split=split) for row in ROWS for split in ("train", "queries")]
     pq.write_table(chains_table([*rows, replace(ROWS[0], set="shop", rules="")]), tmp_path / "rows.parquet")
     return tmp_path
@@ -84,7 +86,8 @@ def test_the_folder_has_weights_in_16_bits_manifest_curves_and_card(runs):
     [weights] = load_file(out / "adapter_model.safetensors").values()
     assert str(weights.dtype) == "torch.bfloat16"
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest == {"base": "smollm2-135m", "base_sha": weights_sha("smollm2-135m"), "budget": "tiny"}
+    sha = weights_sha("smollm2-135m")
+    assert manifest == {"base": "smollm2-135m", "base_sha": sha, "budget": "tiny", "settings": {"lr": 1}}
     assert (out / "curves.svg").read_text().startswith("<svg")
     text = (out / "README.md").read_text()
     assert "| shop | train | 5 | 4 | 1 |" in text  # one of them without a chain
@@ -93,6 +96,7 @@ def test_the_folder_has_weights_in_16_bits_manifest_curves_and_card(runs):
     assert "| sft rules | 7 | 1,234 | 100 |" in text
     assert "learning_rate 0.1" in text
     assert "rows_sha" not in text
+    assert not any("/home/me" in path.read_text() for path in out.glob("*.[jm][sd]*"))  # .json, .md
 
 
 def test_without_figures_the_card_says_so(runs):
