@@ -35,6 +35,7 @@ VIEWS: Mapping[str, str] = {
     "demands": "what they ask for, one row per query and demand",
     "judgments": "grades, one row per query, item and mode",
     "labels": "people's grades",
+    "chains": "lines of reasoning to train on, one row per set, pair and teacher",
     "runs": "what ran",
 }
 UNDER: Mapping[str, str] = {"latest": "attributes", "understood": "demands"}  # views named otherwise than their table
