@@ -51,9 +51,11 @@ class Trivial:
     def __init__(self, store: FeatureStore) -> None:
         self.store = store
 
-    def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
+    def read(
+        self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int, start: int = 0
+    ) -> Iterator[pa.RecordBatch]:
         """The newest row of each query."""
-        return self.store.batches("queries", columns, versions["queries"], rows, latest=True)
+        return self.store.batches("queries", columns, versions["queries"], rows, latest=True, start=start)
 
     def input_shas(self, rows: pa.Table) -> list[str]:
         """The text stands for its own sha."""

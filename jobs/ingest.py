@@ -24,6 +24,7 @@ from lore_mm.errors import InputError
 from lore_mm.fingerprint import sha_of
 from lore_mm.tables import ITEMS
 from stores.features import FeatureStore, open_store
+from stores.streams import from_row
 
 __all__ = ["ingest_items", "ingest_labels", "ingest_queries", "main"]
 
@@ -42,9 +43,12 @@ class _Ingest:
         # a catalogue that moved has the same rows, but its pictures are to be found elsewhere
         self.settings_sha = sha_of(str(catalogue.image_root))
 
-    def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
-        for table in self.catalogue.batches(rows):
-            yield from (table if columns is None else table.select(list(columns))).combine_chunks().to_batches()
+    def read(
+        self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int, start: int = 0
+    ) -> Iterator[pa.RecordBatch]:
+        tables = self.catalogue.batches(rows)
+        chosen = (table if columns is None else table.select(list(columns)) for table in tables)
+        return from_row((batch for table in chosen for batch in table.combine_chunks().to_batches()), start)
 
     def input_shas(self, rows: pa.Table) -> list[str]:
         return [row["provenance"]["input_sha"] for row in rows.select(["provenance"]).to_pylist()]

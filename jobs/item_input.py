@@ -66,11 +66,13 @@ class ItemInput:
         self.with_pictures = with_pictures
         self._threads = min(16, os.cpu_count() or 1)
 
-    def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
+    def read(
+        self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int, start: int = 0
+    ) -> Iterator[pa.RecordBatch]:
         """The newest row of each item, in the order they were committed."""
         if "items" not in versions:
             raise StoreError(f"no items in {self.store.uri} yet: lore ingest PATH")
-        return self.store.batches("items", columns, versions["items"], rows, latest=True)
+        return self.store.batches("items", columns, versions["items"], rows, latest=True, start=start)
 
     def input_shas(self, rows: pa.Table) -> list[str]:
         """Item sha and picture shas together; pictures are read, not decoded."""

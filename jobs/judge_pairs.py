@@ -91,14 +91,18 @@ class JudgePairs:
         self._demands: dict[tuple[str, str | None], Understanding] = {}
         self._read: dict[tuple[str, str | None], Understanding] = {}  # just now, because no demands are stored
 
-    def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
+    def read(
+        self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int, start: int = 0
+    ) -> Iterator[pa.RecordBatch]:
         """The pairs as they were given; items and demands are looked up at the pinned versions."""
         if "items" not in versions:
             raise StoreError(f"no items in {self.store.uri} yet: lore ingest PATH")
         if self._snapshot is None or self._snapshot.versions != dict(versions):
             self._snapshot = Snapshot(self.store, versions)
             self._demands = self._understood(versions.get("demands"))
-        yield from self.pairs.select(list(columns or self.pairs.column_names)).to_batches(max_chunksize=rows)
+        yield from (
+            self.pairs.slice(start).select(list(columns or self.pairs.column_names)).to_batches(max_chunksize=rows)
+        )
 
     def _understood(self, version: int | None) -> dict[tuple[str, str | None], Understanding]:
         """The stored demands of the pairs' queries, where they are of the very same text."""

@@ -20,12 +20,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from jobs.workers import is_gone, this_worker
 from lore_mm.errors import PlanError
 from lore_mm.fingerprint import sha_of
 from lore_mm.tables import RUNS
 from stores.features import FeatureStore
 
-__all__ = ["Counts", "Plan", "Run", "changes", "make_plan", "read_runs", "write_event"]
+__all__ = ["Counts", "Plan", "Run", "changes", "make_plan", "others_gone", "read_runs", "write_event"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,9 @@ class Plan:
         del content["run_id"]
         return sha_of(content)
 
-    @property
-    def app_id(self) -> str:
-        """The application id of this plan's commits: fingerprint and partition (there is one partition)."""
-        return f"{self.fingerprint}/0"
+    def app_id(self, partition: int) -> str:
+        """The application id of this plan's commits in a partition."""
+        return f"{self.fingerprint}/{partition}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,9 @@ class Run:
     plan: Plan
     started_at: datetime
     command: str = ""  # what started it, and will finish it
-    resumed: int = 0  # how many times
+    resumed: int = 0  # how many times, or how many workers joined
+    workers: tuple[str, ...] = ()  # those that did not say that they had stopped
+    n_in: int = 0  # rows of input that it is about
     finished_at: datetime | None = None
     counts: Counts | None = None
 
@@ -106,8 +108,12 @@ def read_runs(store: FeatureStore, job: str | None = None) -> list[Run]:
             run_id=row["run_id"],
         )
         run = runs.get(row["run_id"]) or Run(plan, row["at"], known.get("command", ""))
-        if row["event"] == "resumed":
-            run = replace(run, resumed=run.resumed + 1)
+        if row["event"] in ("started", "resumed"):
+            again = row["event"] == "resumed"
+            workers = (*run.workers, row["worker"] or "")
+            run = replace(run, resumed=run.resumed + again, workers=workers, n_in=row["n_in"] or run.n_in)
+        elif row["event"] == "stopped":
+            run = replace(run, workers=tuple(w for w in run.workers if w != row["worker"]))
         elif row["event"] == "finished":
             counts = Counts(*(row[name] or 0 for name in ("n_in", "n_ok", "n_failed", "n_skipped")))
             run = replace(run, finished_at=row["at"], counts=counts)
@@ -174,8 +180,21 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
+def others_gone(store: FeatureStore, plan: Plan) -> bool:
+    """True where every other worker of this plan is known to have ended.
+
+    Starts at the very same moment make the same plan under several names, so they are known by its fingerprint.
+    """
+    mine, fingerprint = this_worker(), plan.fingerprint
+    same = [run for run in read_runs(store, plan.job) if run.plan.fingerprint == fingerprint]
+    return all(is_gone(worker) for run in same for worker in run.workers if worker != mine)
+
+
 def write_event(store: FeatureStore, plan: Plan, event: str, counts: Counts | None = None) -> None:
-    """Add a row to RUNS: started, resumed or finished. Started and finished stand once, whoever writes them."""
+    """Add a row to RUNS: started, resumed (or joined), stopped, finished. Started and finished stand once.
+
+    Whoever writes is a worker of the run from its first row on, until it has stopped or is known to be gone.
+    """
     row: Mapping[str, Any] = {
         "run_id": plan.run_id,
         "job": plan.job,
@@ -185,13 +204,14 @@ def write_event(store: FeatureStore, plan: Plan, event: str, counts: Counts | No
             {"settings": plan.settings, "inputs": plan.inputs, "base": plan.base, "command": _command()}
         ),
         "table": plan.table,
+        "worker": this_worker(),
         "n_in": counts and counts.n_in,
         "n_ok": counts and counts.n_ok,
         "n_failed": counts and counts.n_failed,
         "n_skipped": counts and counts.n_skipped,
         "at": datetime.now(UTC),
     }
-    once = None if event == "resumed" else (f"{plan.run_id}/{event}", 0)
+    once = (f"{plan.run_id}/{event}", 0) if event in ("started", "finished") else None
     store.append("runs", pa.Table.from_pylist([row], schema=RUNS), transaction=once)
 
 

@@ -31,6 +31,7 @@ from relevance.protocol import sha_with_rulebook
 from relevance.regrade import GRADED_BY_RULES, regrade
 from relevance.rules import Rulebook, load_rulebook
 from stores.features import FeatureStore, open_store
+from stores.streams import from_row
 
 __all__ = ["Outcome", "RegradeJudgments", "main", "regrade_judgments"]
 
@@ -49,8 +50,13 @@ class RegradeJudgments:
         self.settings: Mapping[str, Any] = {"rulebook": rulebook.sha}
         self.settings_sha = rulebook.sha
 
-    def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
+    def read(
+        self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int, start: int = 0
+    ) -> Iterator[pa.RecordBatch]:
         """The newest judgments at this version that are to be graded again."""
+        return from_row(self._read(versions, columns, rows), start)
+
+    def _read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
         wanted = list(columns or JUDGMENTS.names)
         read = list(dict.fromkeys([*wanted, "mode", "status", "provenance"]))
         for batch in self.store.batches("judgments", read, versions["judgments"], rows, latest=True):

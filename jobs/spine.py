@@ -1,73 +1,60 @@
-"""The spine of every job: plan → micro-batches → process → one commit each → counts.
+"""The spine of every job: plan → partitions → micro-batches → process → one commit each → counts.
 
-    read ──> slices of the input ──> what stands already is skipped ──> micro-batch ──> process ──> commit
-             (fixed by the plan)      by content and settings           (next one is     (bisected    (application
-                                                                         loaded beside)   on errors)    transaction)
+    wanted rows ──> numbered slices ──> partitions ──> micro-batch ──> process ──> commit
+    (jobs.feed)     (fixed by the plan) (jobs.partitions) (loaded beside) (bisected   (application
+                                                                          on errors)   transaction)
 
-The input at its pinned version is cut into numbered slices of `batch_rows` rows. What a slice leaves after skipping is
-gathered, over whole slices, into micro-batches of at most `batch_rows` rows; a commit carries the number of the last
-slice it covers as the version of its application transaction. So after a kill at any instant the same command goes on
-behind the last committed slice: no row lost, none doubled, at most one micro-batch made again. Slices are fixed by
-position, not by what was skipped: a picture that changes under a half-done run can never shift a row out of its slice.
+The input at its pinned version is cut into numbered slices of `batch_rows` rows, and these into partitions. What a
+slice leaves after skipping is gathered, over whole slices of one partition, into micro-batches of at most `batch_rows`
+rows; a commit carries the number of the last slice it covers as the version of its application transaction. So after a
+kill at any instant the same command goes on behind the last committed slice of each partition: no row lost, none
+doubled, at most one micro-batch made again. Several workers of the same command share the partitions of one run.
 
 With `in_flight` above 1 so many micro-batches are in `process` at once, in threads, so that an engine which batches
 requests itself has the next ones in its queue while the last of a micro-batch end. They are committed in their order,
 one after the other; a kill then costs at most as many micro-batches as were in flight.
 
-Memory: the micro-batches in flight, the one being loaded, and about 35 bytes a row of input and output, whatever the
+Memory: the micro-batches in flight, the one being loaded, and about 50 bytes a row of input and output, whatever the
 rows hold. This module knows nothing of pictures, models or what rows mean.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from jobs.plan import Counts, Plan, make_plan, read_runs, write_event
-from jobs.standing import Standing, hashes, hashes_of, newest, sampled, standing_in
-from jobs.work import Work, input_shas, load_rows, make_rows, verdicts
+from jobs.feed import MicroBatch, Reader, Wanted, in_work, micro_batches, wanted_rows
+from jobs.partitions import Partition, Turns, cut
+from jobs.plan import Counts, Plan, make_plan, others_gone, read_runs, write_event
+from jobs.run_options import RunOptions
+from jobs.standing import Standing, standing_in
+from jobs.work import Work, verdicts
+from jobs.workers import this_worker
 from lore_mm.console import progress, say
 from lore_mm.errors import InputError, StoreError
-from lore_mm.tables import PROVENANCE
+from lore_mm.tables import PROVENANCE, TABLES
 from stores.features import FeatureStore
-from stores.streams import slices
 
 __all__ = ["run_job"]
 
-_KEY_ROWS = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class _MicroBatch:
-    rows: pa.Table
-    input_shas: list[str]
-    loaded: list[Any]
-    last_slice: int
-    skipped: Counts  # of the slices it covers: n_in of all their rows, n_skipped, n_still_failed
+_BATCH_ROWS = 64
+_PATIENCE_S = 300.0
 
 
 def run_job(
     store: FeatureStore,
     work: Work,
     *,
-    batch_rows: int = 64,
-    limit: int | None = None,
-    sample: int | None = None,
-    retry_failed: bool = False,
-    new_run: bool = False,
     in_flight: int = 1,
     note: Callable[[], str] | None = None,
+    **options: Unpack[RunOptions],
 ) -> Counts:
     """Run a job to its end, or the rest of it where it was interrupted. Says on stderr what came of it.
 
@@ -77,21 +64,33 @@ def run_job(
     `in_flight` micro-batches are in `process` at once, which is no part of the plan. `note` gives a few words on how it
     goes, shown beside the progress.
 
+    The same call in several processes, on one machine or many, shares the work: each ends when all is done. What a
+    worker leaves that died on another machine is taken over when nothing has moved in it for `patience` seconds.
+
     Raises:
         PlanError: an unfinished run had other settings; the text names what changed.
         StoreError: rows that a resumed run had committed are gone from the store.
     """
+    given = options.get("batch_rows")
+    batch_rows = _BATCH_ROWS if given is None else given
     if batch_rows < 1:
         raise InputError(f"--batch-rows is {batch_rows}; legal: 1 and more")
-    scope = {"batch_rows": batch_rows, "limit": limit, "sample": sample, "retry_failed": retry_failed}
-    settings = {**work.settings, **scope}
+    scope = {
+        "batch_rows": batch_rows,
+        "limit": options.get("limit"),
+        "sample": options.get("sample"),
+        "retry_failed": options.get("retry_failed", False),
+    }
+    settings, new_run = {**work.settings, **scope}, options.get("new_run", False)
     while True:
         plan, resumed = make_plan(store, work.job, work.table, work.reads, settings, new_run=new_run)
-        counts = _carry_out(store, work, plan, resumed, in_flight, note)
+        patience = options.get("patience", _PATIENCE_S)
+        counts = _Run(store, work, plan, resumed, in_flight, note, patience).carry_out()
         _report(store, work, counts)
         moved_on = [name for name, version in plan.inputs.items() if store.version(name) != version]
         if not (resumed and moved_on):
             return counts
+        new_run = False
         say(
             f"{work.job}: the interrupted run is finished; {', '.join(moved_on)} changed since it began: "
             "going on with what is new"
@@ -109,173 +108,125 @@ def _report(store: FeatureStore, work: Work, counts: Counts) -> None:
     say(line)
 
 
-def _carry_out(
-    store: FeatureStore, work: Work, plan: Plan, resumed: bool, in_flight: int, note: Callable[[], str] | None
-) -> Counts:
-    standing = standing_in(store, work.table, work.key, work.verdict, plan.base)
-    wanted = _wanted(work, plan)
-    done = store.last_transaction(work.table, plan.app_id) if resumed else None
-    counts = Counts()
-    with progress(work.job, int(wanted.sum()), note) as advance:
-        cut = _cut(work, plan, wanted)
-        if resumed:
-            write_event(store, plan, "resumed")
-            counts = _count_committed(store, work, plan, standing, cut, -1 if done is None else done)
-            advance(counts.n_in)
-        started = resumed
-        with closing(_in_work(work, _micro_batches(work, plan, standing, cut), in_flight)) as batches:
-            for batch, make in batches:
-                if batch.rows.num_rows:
-                    if not started:
-                        write_event(store, plan, "started")
-                        started = True
-                    made = _stamp(work, plan, make(), batch, standing.made_at)
-                    store.append(work.table, made, transaction=(plan.app_id, batch.last_slice))
-                    counts += _count(work, made)
-                counts += batch.skipped
-                advance(batch.skipped.n_in)
-    if not counts.add_up or counts.n_in != int(wanted.sum()):
-        raise StoreError(f"{plan.run_id}: the counts do not add up: {counts} for {int(wanted.sum())} rows of input")
-    if started:
-        write_event(store, plan, "finished", counts)
-    return counts
+@dataclass
+class _Run:
+    """A plan that this process carries out, alone or as one of several."""
 
+    store: FeatureStore
+    work: Work
+    plan: Plan
+    started: bool  # its first row stands in RUNS
+    in_flight: int
+    note: Callable[[], str] | None
+    patience: float
+    standing: Standing = field(init=False)
+    wanted: Wanted = field(init=False)
+    partitions: list[Partition] = field(init=False)
+    reader: Reader = field(init=False)
+    advance: Callable[[int], None] = field(init=False)
+    told: dict[int, int] = field(default_factory=dict)  # partition → its rows that the progress knows of
 
-def _in_work(
-    work: Work, feed: Iterator[_MicroBatch], in_flight: int
-) -> Generator[tuple[_MicroBatch, Callable[[], pa.Table]]]:
-    """Micro-batches in order, each with a function that gives what was made of it, waiting where it must.
-
-    `in_flight` of them are at work, less the one whose rows the caller is committing; the next one is loaded beside.
-    """
-    window: deque[tuple[_MicroBatch, Callable[[], pa.Table]]] = deque()
-    with _threads(1, "load") as beside, _threads(in_flight, "work") as workers:
-        coming: Future[_MicroBatch | None] | None = beside.submit(next, feed, None)
-        while coming or window:
-            while coming and len(window) < in_flight:
-                batch = coming.result()
-                coming = beside.submit(next, feed, None) if batch else None
-                if batch:
-                    make = partial(make_rows, work, batch.rows, batch.loaded)
-                    begun = in_flight > 1 and batch.rows.num_rows > 0
-                    window.append((batch, workers.submit(make).result if begun else make))
-            if window:
-                yield window.popleft()
-
-
-@contextmanager
-def _threads(n: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads, waited for at the end; but not where an exception ends the block, as all is in vain then."""
-    pool = ThreadPoolExecutor(n, name)
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
-
-
-def _wanted(work: Work, plan: Plan) -> NDArray[np.bool_]:
-    """True at the rows of the input that this run is about: the newest of each key, within limit and sample."""
-    limit, sample = plan.settings["limit"], plan.settings["sample"]
-    parts = [hashes(batch, work.key) for batch in work.read(plan.inputs, work.key, _KEY_ROWS)]
-    mask = newest(np.concatenate(parts)) if parts else np.zeros(0, np.bool_)
-    if sample is not None:
-        rows = (row for batch in work.read(plan.inputs, work.key, _KEY_ROWS) for row in batch.to_pylist())
-        mask = sampled((tuple(row[name] for name in work.key) for row in rows), mask, sample)
-    if limit is not None:
-        mask[np.flatnonzero(mask)[limit:]] = False
-    return mask
-
-
-def _cut(work: Work, plan: Plan, wanted: NDArray[np.bool_]) -> Iterator[tuple[int, pa.Table]]:
-    """The numbered slices of the wanted rows."""
-    rows = int(plan.settings["batch_rows"])
-
-    def chosen() -> Iterator[pa.RecordBatch]:
-        at = 0
-        for batch in work.read(plan.inputs, None, max(rows, 1024)):
-            if at + batch.num_rows <= len(wanted):
-                yield batch.filter(pa.array(wanted[at : at + batch.num_rows]))
-            at += batch.num_rows
-        if at != len(wanted):
-            raise InputError(
-                f"the input of {work.job} changed while it was read ({len(wanted)} rows, then {at}): run again"
-            )
-
-    return enumerate(slices(chosen(), rows))
-
-
-def _count_committed(
-    store: FeatureStore, work: Work, plan: Plan, standing: Standing, cut: Iterator[tuple[int, pa.Table]], done: int
-) -> Counts:
-    """Pass over the slices up to `done`, and find each of their rows in the output: made by this run, or skipped."""
-    counts = Counts()
-    if done < 0:
+    def carry_out(self) -> Counts:
+        """Every row of the plan, whoever makes it; ends when all is done."""
+        work, plan = self.work, self.plan
+        self.standing = standing_in(self.store, work.table, work.key, work.verdict, plan.base)
+        self.wanted = wanted_rows(work, plan)
+        self.partitions = cut(self.wanted.slices)
+        self._open_reader()
+        mine = Counts()
+        with progress(work.job, len(self.wanted), self.note) as self.advance:
+            if self.started:
+                write_event(self.store, plan, "resumed", Counts(len(self.wanted)))
+            turns = Turns(self.partitions, self._look, self._alone, _place(), self.patience, self._say_waiting)
+            for part in turns:
+                for made in self._partition(part):
+                    if made is None:
+                        turns.lost(part)
+                        break
+                    mine += made
+                else:
+                    turns.passed(part)
+        counts = mine if mine.n_in == len(self.wanted) else self._count()
+        if not counts.add_up or counts.n_in != len(self.wanted):
+            raise StoreError(f"{plan.run_id}: the counts do not add up: {counts} for {len(self.wanted)} rows of input")
+        if self.started:
+            write_event(self.store, plan, "finished", counts)
         return counts
-    # starts at the very same moment make the same plan under several names
-    runs = {run.plan.run_id for run in read_runs(store, plan.job) if run.plan.fingerprint == plan.fingerprint}
-    mine = standing_in(store, work.table, work.key, work.verdict, store.version(work.table), runs)
-    for number, rows in cut:
-        keys = hashes(rows, work.key)
-        at, before = mine.find(keys), standing.find(keys)
-        n_ok = int(mine.ok[at[at >= 0]].sum())
-        skipped = before[(at < 0) & (before >= 0)]
+
+    def _partition(self, part: Partition) -> Iterator[Counts | None]:
+        """The counts of each micro-batch behind what is committed; None where another worker was faster."""
+        work, app_id = self.work, self.plan.app_id(part.number)
+        done = self.store.last_transaction(work.table, app_id)
+        last = part.first - 1 if done is None else done
+        batches = micro_batches(work, self.reader.slices(part, last), self.wanted.batch_rows)
+        with closing(in_work(work, batches, self.in_flight)) as going:
+            for batch, make in going:
+                counts = batch.skipped
+                if batch.rows.num_rows:
+                    self._start()
+                    made = _stamp(work, self.plan, make(), batch, self.standing.made_at)
+                    if self.store.append(work.table, made, transaction=(app_id, batch.last_slice)) is None:
+                        self._open_reader()
+                        yield None
+                        return
+                    counts += _count(work, made)
+                    last = batch.last_slice
+                self._tell(part, batch.last_slice)
+                yield counts
+        if last < part.last and self.started and not self._alone():
+            # what needed nothing is not looked through again by the others
+            self.store.append(work.table, TABLES[work.table].empty_table(), transaction=(app_id, part.last))
+
+    def _open_reader(self) -> None:
+        self.reader = Reader(self.work, self.plan, self.standing, self.wanted)
+
+    def _start(self) -> None:
+        if not self.started:
+            write_event(self.store, self.plan, "started", Counts(len(self.wanted)))
+            self.started = True
+
+    def _look(self) -> list[int | None]:
+        done = self.store.last_transactions(self.work.table, [self.plan.app_id(p.number) for p in self.partitions])
+        for part, last in zip(self.partitions, done, strict=True):
+            if last is not None:
+                self._tell(part, last)
+        return done
+
+    def _tell(self, part: Partition, last_slice: int) -> None:
+        """Let the progress know how far a partition is."""
+        size = self.wanted.batch_rows
+        rows = min((last_slice + 1) * size, len(self.wanted)) - part.first * size
+        if (more := rows - self.told.get(part.number, 0)) > 0:
+            self.told[part.number] = rows
+            self.advance(more)
+
+    def _alone(self) -> bool:
+        return others_gone(self.store, self.plan)
+
+    def _say_waiting(self, n: int) -> None:
+        say(
+            f"{self.work.job}: others are at work on the last {n} of {len(self.partitions)} partitions; waiting for "
+            f"them, and taking over where nothing moves for {self.patience:g} seconds"
+        )
+
+    def _count(self) -> Counts:
+        """Find each wanted row in the output: made by this run, or as it stood before."""
+        work, plan = self.work, self.plan
+        runs = {run.plan.run_id for run in read_runs(self.store, plan.job) if run.plan.fingerprint == plan.fingerprint}
+        mine = standing_in(self.store, work.table, work.key, work.verdict, self.store.version(work.table), runs)
+        at, before = mine.find(self.wanted.keys), self.standing.find(self.wanted.keys)
         if lost := int(((at < 0) & (before < 0)).sum()):
             raise StoreError(
                 f"{plan.run_id}: {lost} rows it committed are gone from {work.table}; make them anew with --new-run"
             )
-        counts += Counts(len(keys), n_ok, int((at >= 0).sum()) - n_ok, len(skipped), int((~standing.ok[skipped]).sum()))
-        if number == done:
-            break
-    return counts
+        n_made, n_ok = int((at >= 0).sum()), int(mine.ok[at[at >= 0]].sum())
+        skipped = before[at < 0]
+        return Counts(len(at), n_ok, n_made - n_ok, len(skipped), int((~self.standing.ok[skipped]).sum()))
 
 
-def _micro_batches(
-    work: Work, plan: Plan, standing: Standing, cut: Iterator[tuple[int, pa.Table]]
-) -> Iterator[_MicroBatch]:
-    """Gather what slices leave to do into micro-batches, loaded. Runs in the thread beside the work."""
-    size, retry = int(plan.settings["batch_rows"]), bool(plan.settings["retry_failed"])
-    held: list[pa.Table] = []
-    skipped, last, n = Counts(), -1, 0
-
-    def loaded() -> _MicroBatch:
-        if not n:
-            return _MicroBatch(pa.table({}), [], [], last, skipped)
-        rows = pa.concat_tables(held)
-        shas, payload = load_rows(work, rows)
-        return _MicroBatch(rows, shas, payload, last, skipped)
-
-    for number, rows in cut:
-        skip, still_failed = _skippable(work, standing, rows, retry)
-        todo = rows.filter(pa.array(~skip))
-        if n and n + todo.num_rows > size:
-            yield loaded()
-            held, skipped, n = [], Counts(), 0
-        n += todo.num_rows
-        if todo.num_rows:
-            held.append(todo)
-        skipped += Counts(rows.num_rows, 0, 0, int(skip.sum()), still_failed)
-        last = number
-        if n == size:
-            yield loaded()
-            held, skipped, n = [], Counts(), 0
-    if skipped.n_in:
-        yield loaded()
-
-
-def _skippable(work: Work, standing: Standing, rows: pa.Table, retry_failed: bool) -> tuple[NDArray[np.bool_], int]:
-    """Which rows stand already, made from the same content with the same settings; and how many of them as failed."""
-    at = standing.find(hashes(rows, work.key))
-    settings = hashes_of([work.settings_sha])[0]
-    skip = at >= 0
-    skip[skip] = standing.settings[at[skip]] == settings
-    if retry_failed:
-        skip[skip] = standing.ok[at[skip]]
-    if skip.any():
-        likely = rows.filter(pa.array(skip))
-        skip[skip] = hashes_of(input_shas(work, likely)) == standing.inputs[at[skip]]
-    return skip, int((~standing.ok[at[skip]]).sum())
+def _place() -> float:
+    """Where this worker begins among others, in [0, 1): by lot, but always the same."""
+    return int.from_bytes(hashlib.blake2b(this_worker().encode(), digest_size=4).digest()) / 2**32
 
 
 def _count(work: Work, made: pa.Table) -> Counts:
@@ -284,7 +235,7 @@ def _count(work: Work, made: pa.Table) -> Counts:
     return Counts(0, n_ok, len(status) - n_ok)
 
 
-def _stamp(work: Work, plan: Plan, made: pa.Table, batch: _MicroBatch, not_before: datetime | None) -> pa.Table:
+def _stamp(work: Work, plan: Plan, made: pa.Table, batch: MicroBatch, not_before: datetime | None) -> pa.Table:
     """Fill in the provenance: run, input, time; and the settings where the work left them open.
 
     The time is later than that of any row it may replace, even where the clock was set back: newest wins by time.

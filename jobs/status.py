@@ -18,6 +18,7 @@ from rich.text import Text
 
 from jobs.asked import asked_in
 from jobs.options import StoreAddress
+from jobs.partitions import cut
 from jobs.plan import Run, read_runs
 from jobs.regrade_changes import REGRADED
 from lore_mm.config import default_store
@@ -238,8 +239,12 @@ def _runs(store: FeatureStore) -> Iterator[RunStatus]:
 
 
 def _done_up_to(store: FeatureStore, one: Run) -> int:
-    done = store.last_transaction(one.plan.table, one.plan.app_id)
-    return 0 if done is None else (done + 1) * int(one.plan.settings.get("batch_rows", 1))
+    """Rows of input that lie behind the commits of an unfinished run."""
+    size = int(one.plan.settings.get("batch_rows", 1))
+    parts = cut(-(-one.n_in // size))
+    last = store.last_transactions(one.plan.table, [one.plan.app_id(part.number) for part in parts])
+    done = ((end, part.first) for end, part in zip(last, parts, strict=True) if end is not None)
+    return sum(min((end + 1) * size, one.n_in) - first * size for end, first in done)
 
 
 def _indexes(store: FeatureStore, versions: dict[str, int]) -> list[IndexStatus]:

@@ -185,13 +185,15 @@ class _Work:
             "pairs": sha_of(self.shas),
         }
 
-    def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
+    def read(
+        self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int, start: int = 0
+    ) -> Iterator[pa.RecordBatch]:
         """The keys of the pairs, and their places."""
         names = ("set", "query_id", "item_id")
         keys = zip(*(pair.key for pair in self.pairs), strict=True)
         table = pa.table({name: pa.array(values, pa.string()) for name, values in zip(names, keys, strict=True)})
         table = table.append_column("place", pa.array(range(len(self.pairs)), pa.int64()))
-        yield from table.select(list(columns or table.column_names)).to_batches(max_chunksize=rows)
+        yield from table.slice(start).select(list(columns or table.column_names)).to_batches(max_chunksize=rows)
 
     def input_shas(self, rows: pa.Table) -> list[str]:
         """What is known of each pair."""

@@ -69,11 +69,13 @@ class UnderstandQueries:
         self.settled_for_less = 0  # of those: where a later engine of a cascade failed, and the reading before stands
         self._counting = threading.Lock()
 
-    def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
+    def read(
+        self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int, start: int = 0
+    ) -> Iterator[pa.RecordBatch]:
         """The newest row of each query."""
         if "queries" not in versions:
             raise StoreError(f"no queries in {self.store.uri} yet: lore ingest --queries FILE")
-        return self.store.batches("queries", columns, versions["queries"], rows, latest=True)
+        return self.store.batches("queries", columns, versions["queries"], rows, latest=True, start=start)
 
     def input_shas(self, rows: pa.Table) -> list[str]:
         """The sha of each query's text."""

@@ -35,8 +35,13 @@ class Work(Protocol):
     settings: Mapping[str, Any]  # JSON-able; a run in progress may not change them
     settings_sha: str  # of the part of the settings that makes an output row stale
 
-    def read(self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
-        """The input in a stable order at these versions; older rows of a key stand before newer ones."""
+    def read(
+        self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int, start: int = 0
+    ) -> Iterator[pa.RecordBatch]:
+        """The input in a stable order at these versions, from its row at `start` on.
+
+        Older rows of a key stand before newer ones.
+        """
         ...
 
     def input_shas(self, rows: pa.Table) -> list[str]:

@@ -264,7 +264,7 @@ RUNS = pa.schema(
     [
         _need("run_id", _TEXT),
         _need("job", _TEXT),
-        _need("event", _TEXT),  # started | resumed | finished
+        _need("event", _TEXT),  # started | resumed | stopped | finished
         _may("fingerprint", _TEXT),
         _may("settings", _TEXT),  # JSON: what the fingerprint was made of, so that a refusal can name what changed
         _may("table", _TEXT),
@@ -273,6 +273,7 @@ RUNS = pa.schema(
         _may("n_failed", pa.int64()),
         _may("n_skipped", pa.int64()),
         _need("at", _WHEN),
+        _may("worker", _TEXT),  # the process that wrote this: machine, number, when it began
     ]
 )
 

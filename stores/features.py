@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -65,7 +66,7 @@ def open_store(uri: str | Path, create: bool = False, storage_options: Mapping[s
 
 
 class FeatureStore:
-    """The tables of one store. Cheap to make, holds nothing open, safe to use from several threads.
+    """The tables of one store. Cheap to make, holds no file open, safe to use from several threads.
 
     Attributes:
         uri: the address, absolute where it is a local path.
@@ -83,6 +84,7 @@ class FeatureStore:
                 raise StoreError(f"a store's path may not hold {found.group()!r}: {self.folder}")
         self.uri = str(self.folder) if self.folder else str(uri).rstrip("/")
         self._options = dict(storage_options) if storage_options else None
+        self._known_newest: dict[str, tuple[tuple[Any, int], NDArray[np.int64]]] = {}
 
     def __repr__(self) -> str:
         return f"FeatureStore({self.uri!r})"
@@ -111,8 +113,12 @@ class FeatureStore:
 
     def last_transaction(self, table: str, app_id: str) -> int | None:
         """The highest number committed under an application id, None where there is none."""
+        return self.last_transactions(table, [app_id])[0]
+
+    def last_transactions(self, table: str, app_ids: Sequence[str]) -> list[int | None]:
+        """As `last_transaction`, of several application ids at one moment."""
         delta = self._open(table)
-        return None if delta is None else delta.transaction_version(app_id)
+        return [None if delta is None else delta.transaction_version(one) for one in app_ids]
 
     def count(self, table: str, version: int | None = None) -> int:
         """The number of rows, every one ever written; from the log alone."""
@@ -121,8 +127,8 @@ class FeatureStore:
 
     # --- writing ---
 
-    def append(self, table: str, rows: pa.Table, transaction: tuple[str, int] | None = None) -> int:
-        """Append rows in one atomic commit; returns the table's version after it.
+    def append(self, table: str, rows: pa.Table, transaction: tuple[str, int] | None = None) -> int | None:
+        """Append rows in one atomic commit; returns the table's version after it, None where nothing was written.
 
         With `transaction` = (app_id, n) the rows are committed exactly once, however often and by however many
         processes this is called: where n or a higher number is committed under that app_id, nothing is written. So the
@@ -142,7 +148,7 @@ class FeatureStore:
                 if transaction:
                     done = delta.transaction_version(transaction[0])
                     if done is not None and done >= transaction[1]:
-                        return delta.version()
+                        return None
                 self._check_writable(table)
                 _write(delta, rows, transaction)
                 return delta.version()
@@ -180,13 +186,15 @@ class FeatureStore:
         version: int | None = None,
         rows: int = 1024,
         latest: bool = False,
+        start: int = 0,
     ) -> Iterator[pa.RecordBatch]:
         """Stream a table in batches of exactly `rows` rows (the last may be shorter), in a stable order.
 
         The order is that of files by time of writing, then of rows in the file: for one writer the order of its
         commits. At one version it is always the same; that version (the present one unless named) is read throughout.
-        With `latest` only the newest row of each key comes, as in `latest()`. Memory holds a row group and a batch,
-        and for `latest` the keys.
+        With `latest` only the newest row of each key comes, as in `latest()`. `start` leaves out that many of the rows
+        that would come first; their files are not read. Memory holds a row group and a batch; for `latest` also the
+        keys, while they are sorted.
 
         Raises:
             StoreError: no such table, version or column.
@@ -196,11 +204,15 @@ class FeatureStore:
         for name in names:
             if name not in TABLES[table].names:
                 raise StoreError(f"table {table} has no column {name!r}{nearest(name, TABLES[table].names)}")
-        keep = self._newest(table, delta) if latest else None
+        keep = self._newest(table, delta)[start:] if latest else None
+        if keep is not None:
+            if not len(keep):
+                return
+            start = int(keep[0])
         schema = pa.schema([TABLES[table].field(name) for name in names])
-        stream = stream_files(_ordered_paths(delta, table), self._filesystem(table), table, names, rows)
+        stream = stream_files(_ordered_files(delta, table), self._filesystem(table), table, names, rows, start)
         try:
-            yield from rebatch(keep_rows(stream, keep), schema, rows)
+            yield from rebatch(keep_rows(stream, keep, start), schema, rows)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"cannot read table {table} in {self.uri}: {_one_line(error)}") from None
 
@@ -233,7 +245,7 @@ class FeatureStore:
 
     def _files(self, table: str, delta: DeltaTable) -> list[str]:
         root = self._address(table)
-        return [f"{root}/{path}" for path in _ordered_paths(delta, table)]
+        return [f"{root}/{path}" for path, _ in _ordered_files(delta, table)]
 
     def _scan(self, table: str, delta: DeltaTable, row_index: str | None = None) -> pl.LazyFrame:
         files = self._files(table, delta)
@@ -261,8 +273,12 @@ class FeatureStore:
         """The positions of the rows that `latest` shows.
 
         Keys are compared by two 64-bit hashes, 32 bytes a row in all: one hash alone would merge two keys, and so lose
-        a row, once in some 400,000 tables of ten million keys (n² / 2⁶⁵).
+        a row, once in some 400,000 tables of ten million keys (n² / 2⁶⁵). Those of the version that was asked for last
+        are kept, 8 bytes a row, for who reads a table in parts.
         """
+        this = delta.metadata().id, delta.version()  # a table that was deleted and made again has another id
+        if (known := self._known_newest.get(table)) and known[0] == this:
+            return known[1]
         keys = pl.struct(KEYS[table])
         made_at = _made_at(table).to_physical().fill_null(_NEVER)
         found = (
@@ -275,7 +291,9 @@ class FeatureStore:
         if len(order):  # the last row of each run of equal keys
             one, two = one[order], two[order]
             order = order[np.append((one[1:] != one[:-1]) | (two[1:] != two[:-1]), True)]
-        return np.sort(row[order]).astype(np.int64)
+        newest = np.sort(row[order]).astype(np.int64)
+        self._known_newest[table] = this, newest
+        return newest
 
     # --- opening ---
 
@@ -324,8 +342,9 @@ def _write(delta: DeltaTable, rows: pa.Table, transaction: tuple[str, int] | Non
     )
 
 
-def _ordered_paths(delta: DeltaTable, table: str) -> list[str]:
-    """Paths of data files in the table's folder, by time of writing, then by name (parts of a commit are numbered).
+def _ordered_files(delta: DeltaTable, table: str) -> list[tuple[str, int | None]]:
+    """Data files in the table's folder, by time of writing, then by name (parts of a commit are numbered), each with
+    its number of rows where the log has it.
 
     Raises:
         StoreError: the log points outside of the table's folder.
@@ -335,7 +354,8 @@ def _ordered_paths(delta: DeltaTable, table: str) -> list[str]:
     for path in paths:
         if "://" in path or path.startswith("/") or ".." in Path(path).parts:
             raise StoreError(f"table {table} names a file outside of its folder: {path!r}; it is not one of lore-mm's")
-    return [path for _, path in sorted(zip(actions["modification_time"].to_pylist(), paths, strict=True))]
+    times, rows = actions["modification_time"].to_pylist(), actions["num_records"].to_pylist()
+    return [(path, n) for _, path, n in sorted(zip(times, paths, rows, strict=True), key=lambda file: file[:2])]
 
 
 def _made_at(table: str) -> pl.Expr:

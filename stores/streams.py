@@ -6,6 +6,7 @@ This module knows nothing of Delta's log, of keys or of versions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,23 +15,63 @@ from pyarrow import dataset, fs
 
 from lore_mm.tables import TABLES
 
-__all__ = ["keep_rows", "rebatch", "slices", "stream_files"]
+__all__ = ["from_row", "keep_rows", "rebatch", "slices", "stream_files"]
 
 
 def stream_files(
-    paths: Sequence[str], system: fs.FileSystem, table: str, names: Sequence[str], rows: int
+    files: Sequence[tuple[str, int | None]],
+    system: fs.FileSystem,
+    table: str,
+    names: Sequence[str],
+    rows: int,
+    start: int = 0,
 ) -> Iterator[pa.RecordBatch]:
-    """Batches of at most `rows` rows; one file is read after the other, so that memory holds a row group or two."""
+    """Batches of at most `rows` rows, from the row at `start` on.
+
+    One file is read after the other, so that memory holds a row group or two. `files` are paths with their numbers of
+    rows, where they are known: what lies before `start` is not read then, but for the rest of its row group.
+    """
     make = dataset.ParquetFileFormat().make_fragment
-    for path in paths:
-        yield from make(path, filesystem=system).to_batches(
+    skip = start
+    for path, n in files:
+        if n is not None and n <= skip:
+            skip -= n
+            continue
+        fragment = make(path, filesystem=system)
+        if skip:
+            fragment, skip = _behind(fragment, skip)
+        for batch in fragment.to_batches(
             schema=TABLES[table], columns=list(names), batch_size=rows, batch_readahead=1, fragment_readahead=0
-        )
+        ):
+            cut = min(skip, batch.num_rows)
+            skip -= cut
+            if cut < batch.num_rows:
+                yield batch.slice(cut)
 
 
-def keep_rows(batches: Iterator[pa.RecordBatch], keep: NDArray[np.int64] | None) -> Iterator[pa.RecordBatch]:
-    """Only the rows whose positions in the stream are in `keep` (sorted); all where it is None."""
-    start = 0
+def _behind(fragment: Any, skip: int) -> tuple[Any, int]:
+    """A file without the row groups that lie before row `skip`, and how many rows are still to be skipped."""
+    groups = list(fragment.row_groups)
+    kept = 0
+    while kept < len(groups) - 1 and groups[kept].num_rows <= skip:
+        skip -= groups[kept].num_rows
+        kept += 1
+    return (fragment.subset(row_group_ids=[group.id for group in groups[kept:]]) if kept else fragment), skip
+
+
+def from_row(batches: Iterator[pa.RecordBatch], start: int) -> Iterator[pa.RecordBatch]:
+    """A stream without its first `start` rows, for those that cannot be read from the middle."""
+    for batch in batches:
+        cut = min(start, batch.num_rows)
+        start -= cut
+        if cut < batch.num_rows:
+            yield batch.slice(cut)
+
+
+def keep_rows(
+    batches: Iterator[pa.RecordBatch], keep: NDArray[np.int64] | None, start: int = 0
+) -> Iterator[pa.RecordBatch]:
+    """Only the rows whose positions are in `keep` (sorted); all where it is None. The stream begins at `start`."""
     for batch in batches:
         if keep is None:
             yield batch

@@ -34,8 +34,8 @@ class ScriptedWork:
         self.settings_sha = f"voice {voice}"
         self.batches = []  # ids of each call of process
 
-    def read(self, versions, columns, rows):
-        return self.store.batches("queries", columns, versions["queries"], rows, latest=True)
+    def read(self, versions, columns, rows, start=0):
+        return self.store.batches("queries", columns, versions["queries"], rows, latest=True, start=start)
 
     def input_shas(self, rows):
         return [f"sha of {text}" for text in rows.column("query").to_pylist()]

@@ -138,7 +138,7 @@ def test_what_a_killed_run_leaves_is_seen_as_unfinished(address):
     assert run.finished_at is None
     assert run.counts is None
     assert "scripted_job.py" in run.command
-    assert open_store(address).last_transaction("demands", run.plan.app_id) == 2  # slices 0, 1, 2
+    assert open_store(address).last_transaction("demands", run.plan.app_id(0)) == 2  # slices 0, 1, 2
     assert open_store(address).scan("demands").select(pl.len()).collect().item() == 3 * BATCH
 
 

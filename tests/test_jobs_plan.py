@@ -412,19 +412,19 @@ def test_rows_lost_from_the_store_are_noticed(store, monkeypatch):
         run_job(store, Work(store), batch_rows=4)
 
 
-@pytest.mark.parametrize(("first", "then"), [(10, 8), (8, 10)])
-def test_an_input_that_changes_while_it_is_read(store, first, then):
+@pytest.mark.parametrize("lost", [0, 4, 9])
+def test_an_input_that_changes_while_it_is_read(store, lost):
     work = Work(store)
     read = work.read
 
-    def shifty(versions, columns, rows):
-        n = then if columns is None else first
-        return (batch.slice(0, n) for batch in read(versions, columns, 1024))
+    def shifty(versions, columns, rows, start=0):
+        keep = [i for i in range(10) if i != (lost if columns is None else 10)]
+        return (batch.take(keep) for batch in read(versions, columns, 1024, start))
 
     work.read = shifty
-    with pytest.raises(InputError, match=f"changed while it was read .{first} rows, then {then}.: run again"):
-        run_job(store, work)
-    assert run_job(store, Work(store)) in (Counts(10, 10, 0, 0), Counts(10, 2, 0, 8))
+    with pytest.raises(InputError, match="changed while it was read: run again"):
+        run_job(store, work, batch_rows=4)
+    assert run_job(store, Work(store), batch_rows=4) == Counts(10, 10, 0, 0)
 
 
 def test_an_empty_input(tmp_path):
