@@ -8,7 +8,7 @@ An item with a picture that cannot be read is failed and says so; its other vect
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,9 @@ import typer
 from numpy.typing import NDArray
 
 from jobs.item_input import ItemInput, LoadedItem, picture_settings
-from jobs.options import AllowHosts, AllowUrls, BatchRows, Limit, NewRun, RetryFailed, StoreAddress
+from jobs.options import SPENDING, AllowHosts, AllowUrls, StoreAddress, with_run_options
 from jobs.plan import Counts
+from jobs.run_options import RunOptions
 from jobs.spine import run_job
 from lore_mm.config import default_store
 from lore_mm.console import command_app, run, say
@@ -37,6 +38,7 @@ __all__ = ["INDEX", "EmbedItems", "build_item_index", "embed_items", "item_text"
 INDEX = "items"  # STORE/vectors/items
 _TEXT_CHARACTERS = 200  # of the description; what small text models read beside a title
 _READ_ROWS = 8192
+_BATCH_ROWS = 256
 
 
 class EmbedItems(ItemInput):
@@ -173,34 +175,23 @@ def embed_items(
     *,
     embedder: str | Embedder = DEFAULT_EMBEDDER,
     policy: PicturePolicy | None = None,
-    batch_rows: int = 256,
-    limit: int | None = None,
-    retry_failed: bool = False,
-    new_run: bool = False,
+    **options: Unpack[RunOptions],
 ) -> Counts:
     """Embed a store's items and bring the index up to date; see `jobs.spine.run_job` for skips and resumes."""
     model = open_embedder(embedder) if isinstance(embedder, str) else embedder
-    counts = run_job(
-        store,
-        EmbedItems(store, model, policy or PicturePolicy()),
-        batch_rows=batch_rows,
-        limit=limit,
-        retry_failed=retry_failed,
-        new_run=new_run,
-    )
+    options["batch_rows"] = options.get("batch_rows") or _BATCH_ROWS
+    counts = run_job(store, EmbedItems(store, model, policy or PicturePolicy()), **options)
     build_item_index(store, model)
     return counts
 
 
+@with_run_options(batch_rows="Rows a commit: what a crash can cost. 256 unless given.", without=SPENDING)
 def main(
     store: StoreAddress = None,
     embedder: Annotated[str, typer.Option(help="The model, by address.")] = DEFAULT_EMBEDDER,
-    batch_rows: BatchRows = 256,
-    limit: Limit = None,
-    retry_failed: RetryFailed = False,
-    new_run: NewRun = False,
     allow_urls: AllowUrls = False,
     allow_host: AllowHosts = None,
+    **options: Unpack[RunOptions],
 ) -> None:
     """Embed pictures and texts of items, and build the vector index.
 
@@ -212,10 +203,7 @@ def main(
         open_store(store or default_store()),
         embedder=embedder,
         policy=PicturePolicy(allow_urls=allow_urls, allow_hosts=tuple(allow_host or ())),
-        batch_rows=batch_rows,
-        limit=limit,
-        retry_failed=retry_failed,
-        new_run=new_run,
+        **options,
     )
 
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import pyarrow as pa
 import typer
@@ -42,18 +42,15 @@ from jobs.options import (
     Ask,
     CalibrationFile,
     KnowledgeFolder,
-    Limit,
-    MaybeBatchRows,
     ModelOption,
-    NewRun,
     Prompt,
-    RetryFailed,
-    Sample,
     StoreAddress,
     VlmAddress,
     listed,
+    with_run_options,
 )
 from jobs.plan import Counts, read_runs
+from jobs.run_options import RunOptions
 from jobs.spine import run_job
 from lore_mm.config import default_store
 from lore_mm.console import command_app, run, say
@@ -182,11 +179,7 @@ def extract_items(
     policy: PicturePolicy | None = None,
     schemas: Sequence[Path] = (),
     knowledge: Sequence[Path] = (),
-    batch_rows: int | None = None,
-    limit: int | None = None,
-    sample: int | None = None,
-    retry_failed: bool = False,
-    new_run: bool = False,
+    **options: Unpack[RunOptions],
 ) -> Counts:
     """Extract the attributes of a store's items; see `jobs.spine.run_job` for what is skipped and resumed.
 
@@ -209,16 +202,13 @@ def extract_items(
             looked_at, rows = replace(looked_at, max_side=side), BATCH_ROWS_LARGE
         work = ExtractItems(store, opened, Merger(known, shapes), looked_at, fitted)
         _say_what_goes(store, work)
+        options["batch_rows"] = options.get("batch_rows") or (rows if work.with_pictures else BATCH_ROWS_TEXT)
         counts = run_job(
             store,
             work,
-            batch_rows=batch_rows or (rows if work.with_pictures else BATCH_ROWS_TEXT),
-            limit=limit,
-            sample=sample,
-            retry_failed=retry_failed,
-            new_run=new_run,
             in_flight=IN_FLIGHT if work.asks else 1,
             note=work.asked.short if work.asks else None,
+            **options,
         )
     except ModelError as error:
         raise ModelError(f"{error}; what was done is kept: the same command goes on behind it") from error
@@ -245,6 +235,7 @@ def _say_what_goes(store: FeatureStore, work: ExtractItems) -> None:
         say(f"the verdicts in this store were made with {', '.join(sorted(gone))} too; the new ones will do without")
 
 
+@with_run_options(batch_rows="Rows a commit: what a crash can cost. 256, or 4096 without pictures, unless given.")
 def main(
     catalogue: Annotated[Path | None, typer.Argument(help="A catalogue to ingest first; see `lore ingest`.")] = None,
     store: StoreAddress = None,
@@ -257,15 +248,11 @@ def main(
     prompt: Prompt = None,
     model_option: ModelOption = None,
     calibration: CalibrationFile = None,
-    batch_rows: MaybeBatchRows = None,
-    limit: Limit = None,
-    sample: Sample = None,
-    retry_failed: RetryFailed = False,
-    new_run: NewRun = False,
     allow_urls: AllowUrls = False,
     allow_host: AllowHosts = None,
     schemas: Annotated[Path | None, typer.Option(help="A folder of attribute schemas of your own.")] = None,
     knowledge: KnowledgeFolder = None,
+    **options: Unpack[RunOptions],
 ) -> None:
     """Extract item attributes from text and pictures, into the store.
 
@@ -295,11 +282,7 @@ def main(
         policy=PicturePolicy(allow_urls=allow_urls, allow_hosts=tuple(allow_host or ())),
         schemas=[schemas] if schemas else [],
         knowledge=[knowledge] if knowledge else [],
-        batch_rows=batch_rows,
-        limit=limit,
-        sample=sample,
-        retry_failed=retry_failed,
-        new_run=new_run,
+        **options,
     )
 
 

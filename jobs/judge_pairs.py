@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import polars as pl
 import pyarrow as pa
@@ -20,8 +20,9 @@ import typer
 from extractors.queries import QueryEngine, open_engine, understand
 from jobs.judge_pictures import StorePictures
 from jobs.open_extractors import model_options
-from jobs.options import KnowledgeFolder, Limit, ModelOption, NewRun, RetryFailed, Sample, StoreAddress
+from jobs.options import KnowledgeFolder, ModelOption, StoreAddress, with_run_options
 from jobs.plan import Counts
+from jobs.run_options import RunOptions
 from jobs.spine import run_job
 from lore_mm.catalogue import read_pairs
 from lore_mm.config import default_store
@@ -228,11 +229,7 @@ def judge_pairs(
     rules: Path | None = None,
     engine: str | None = None,
     engine_options: Mapping[str, Any] | None = None,
-    batch_rows: int | None = None,
-    limit: int | None = None,
-    sample: int | None = None,
-    retry_failed: bool = False,
-    new_run: bool = False,
+    **run_options: Unpack[RunOptions],
 ) -> Counts:
     """Judge the pairs of a file, of the labels, or of a search; see `jobs.spine.run_job` for skips and resumes.
 
@@ -258,21 +255,16 @@ def judge_pairs(
     reader = None
     try:
         reader = open_engine(engine, known, **(engine_options or {})) if engine else None
-        return run_job(
-            store,
-            JudgePairs(store, opened, table, origin, reader, known),
-            batch_rows=batch_rows or _BATCH_ROWS.get(opened.mode.removesuffix("-vision"), 1024),
-            limit=limit,
-            sample=sample,
-            retry_failed=retry_failed,
-            new_run=new_run,
-        )
+        own = _BATCH_ROWS.get(opened.mode.removesuffix("-vision"), 1024)
+        run_options["batch_rows"] = run_options.get("batch_rows") or own
+        return run_job(store, JudgePairs(store, opened, table, origin, reader, known), **run_options)
     finally:
         opened.close()
         if reader is not None:
             reader.close()
 
 
+@with_run_options(batch_rows="Rows a commit: what a crash can cost. It follows the judge.")
 def main(
     pairs: Annotated[Path | None, typer.Option(help="A file of pairs: query, item_id (query_id).")] = None,
     labels: Annotated[bool, typer.Option("--labels", help="The pairs that are labelled in the store.")] = False,
@@ -290,14 +282,7 @@ def main(
     engine_option: Annotated[
         list[str] | None, typer.Option("--engine-option", help="An option of the engine's model; repeatable.")
     ] = None,
-    batch_rows: Annotated[
-        int | None,
-        typer.Option("--batch-rows", min=1, help="Rows a commit: what a crash can cost. It follows the judge."),
-    ] = None,
-    limit: Limit = None,
-    sample: Sample = None,
-    retry_failed: RetryFailed = False,
-    new_run: NewRun = False,
+    **options: Unpack[RunOptions],
 ) -> None:
     """Judge many pairs and keep the judgments, with their paths, in the store.
 
@@ -320,11 +305,7 @@ def main(
         rules=rules,
         engine=engine,
         engine_options=model_options(engine_option or ()),
-        batch_rows=batch_rows,
-        limit=limit,
-        sample=sample,
-        retry_failed=retry_failed,
-        new_run=new_run,
+        **options,
     )
 
 

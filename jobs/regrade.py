@@ -12,16 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 
-from jobs.options import NewRun, StoreAddress
+from jobs.options import SPENDING, StoreAddress, with_run_options
 from jobs.plan import Counts
 from jobs.regrade_changes import REGRADED, Changes, show_changes
+from jobs.run_options import RunOptions
 from jobs.spine import run_job
 from lore_mm.config import default_store
 from lore_mm.console import command_app, for_people, print_json, run, say
@@ -34,6 +35,8 @@ from stores.features import FeatureStore, open_store
 from stores.streams import from_row
 
 __all__ = ["Outcome", "RegradeJudgments", "main", "regrade_judgments"]
+
+_BATCH_ROWS = 16_384
 
 
 class RegradeJudgments:
@@ -144,7 +147,7 @@ class Outcome:
 
 
 def regrade_judgments(
-    store: FeatureStore, rulebook: Rulebook, *, batch_rows: int = 16_384, dry_run: bool = False, new_run: bool = False
+    store: FeatureStore, rulebook: Rulebook, *, dry_run: bool = False, **options: Unpack[RunOptions]
 ) -> Outcome:
     """Grade the stored judgments by a rulebook; with `dry_run` only see what would come of it, and write nothing.
 
@@ -157,8 +160,9 @@ def regrade_judgments(
         raise StoreError(f"no judgments in {store.uri} yet: lore judge-pairs --top 20")
     work = RegradeJudgments(store, rulebook)
     left_alone = work.left_alone()
+    batch_rows = options["batch_rows"] = options.get("batch_rows") or _BATCH_ROWS
     if not dry_run:
-        counts = run_job(store, work, batch_rows=batch_rows, new_run=new_run)
+        counts = run_job(store, work, **options)
         return Outcome(counts, left_alone, work.changes)
     n_failed = n = 0
     for batch in work.read({"judgments": version}, None, batch_rows):
@@ -168,13 +172,15 @@ def regrade_judgments(
     return Outcome(Counts(n, n - n_failed, n_failed), left_alone, work.changes)
 
 
+@with_run_options(
+    batch_rows="Rows a commit; 16384 unless given.", without=(*SPENDING, "limit", "sample", "retry_failed")
+)
 def main(
     rules: Annotated[Path | None, typer.Option("--rules", help="The rulebook; the shipped one unless given.")] = None,
     store: StoreAddress = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and write nothing.")] = False,
-    batch_rows: Annotated[int, typer.Option("--batch-rows", min=1, help="Rows a commit.")] = 16_384,
-    new_run: NewRun = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object, also on a terminal.")] = False,
+    **options: Unpack[RunOptions],
 ) -> None:
     """Grade the judgments of a store by a changed rulebook, from their stored paths, without a model.
 
@@ -184,9 +190,7 @@ def main(
     Example: lore regrade --rules my-rules.toml --dry-run
     """
     rulebook = load_rulebook(rules)
-    outcome = regrade_judgments(
-        open_store(store or default_store()), rulebook, batch_rows=batch_rows, dry_run=dry_run, new_run=new_run
-    )
+    outcome = regrade_judgments(open_store(store or default_store()), rulebook, dry_run=dry_run, **options)
     for reason, n in outcome.left_alone.items():
         say(f"regrade: {n} left as they are: {reason}")
     if for_people(json):

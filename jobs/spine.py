@@ -82,9 +82,11 @@ def run_job(
         "retry_failed": options.get("retry_failed", False),
     }
     settings, new_run = {**work.settings, **scope}, options.get("new_run", False)
+    if (run_on := options.get("run_on") or "local") != "local":
+        raise InputError(f"--run-on {run_on}: {work.job} cannot; legal: local")
     while True:
         plan, resumed = make_plan(store, work.job, work.table, work.reads, settings, new_run=new_run)
-        patience = options.get("patience", _PATIENCE_S)
+        patience = options.get("patience") or _PATIENCE_S
         counts = _Run(store, work, plan, resumed, in_flight, note, patience).carry_out()
         _report(store, work, counts)
         moved_on = [name for name, version in plan.inputs.items() if store.version(name) != version]

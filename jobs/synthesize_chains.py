@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import polars as pl
 import pyarrow as pa
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from extractors.query.llm import PROMPT, LlmEngine
 from jobs.chain_pairs import ChainPair
 from jobs.plan import Counts
+from jobs.run_options import RunOptions
 from jobs.spine import run_job
 from lore_mm.errors import InputError, nearest
 from lore_mm.fingerprint import sha_of
@@ -290,11 +291,8 @@ def synthesize_chains(
     teacher: Teacher | None = None,
     *,
     out: Path | None = None,
-    batch_rows: int | None = None,
     in_flight: int | None = None,
-    limit: int | None = None,
-    retry_failed: bool = False,
-    new_run: bool = False,
+    **options: Unpack[RunOptions],
 ) -> Synthesized:
     """Write a row for each pair, and `out`; see `jobs.spine.run_job` for skips and resumes.
 
@@ -309,15 +307,8 @@ def synthesize_chains(
         raise InputError("no pairs to write chains for")
     check_out(out)
     work = _Work(pairs, judge, maker, teacher)
-    counts = run_job(
-        store,
-        work,
-        batch_rows=batch_rows or _BATCH_ROWS[teacher is not None],
-        in_flight=in_flight or (1 if teacher is None else 4),
-        limit=limit,
-        retry_failed=retry_failed,
-        new_run=new_run,
-    )
+    options["batch_rows"] = options.get("batch_rows") or _BATCH_ROWS[teacher is not None]
+    counts = run_job(store, work, in_flight=in_flight or (1 if teacher is None else 4), **options)
     rows = _standing(store, work)
     if out is not None:
         _write(rows, out)

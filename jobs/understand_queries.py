@@ -11,26 +11,23 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Unpack
 
 import pyarrow as pa
-import typer
 
 from extractors.queries import DEFAULT_ENGINE, QueryEngine, open_engine
 from extractors.query.engine import failed
 from jobs.open_extractors import model_options
 from jobs.options import (
     KnowledgeFolders,
-    Limit,
     ModelOption,
-    NewRun,
     QueryEngineAddress,
-    RetryFailed,
-    Sample,
     StoreAddress,
     TaxonomyFolder,
+    with_run_options,
 )
 from jobs.plan import Counts
+from jobs.run_options import RunOptions
 from jobs.spine import run_job
 from lore_mm import __version__
 from lore_mm.config import default_store
@@ -136,11 +133,7 @@ def understand_queries(
     engine: str | QueryEngine = DEFAULT_ENGINE,
     options: Mapping[str, Any] | None = None,
     knowledge: Sequence[Path] = (),
-    batch_rows: int | None = None,
-    limit: int | None = None,
-    sample: int | None = None,
-    retry_failed: bool = False,
-    new_run: bool = False,
+    **run_options: Unpack[RunOptions],
 ) -> Counts:
     """Understand a store's queries; see `jobs.spine.run_job` for what is skipped and resumed.
 
@@ -158,17 +151,14 @@ def understand_queries(
     )
     pace = _slowest(used.name)
     work = UnderstandQueries(store, used)
+    run_options["batch_rows"] = run_options.get("batch_rows") or BATCH_ROWS[pace]
     try:
         counts = run_job(
             store,
             work,
-            batch_rows=batch_rows or BATCH_ROWS[pace],
-            limit=limit,
-            sample=sample,
-            retry_failed=retry_failed,
-            new_run=new_run,
             in_flight=IN_FLIGHT if pace == "llm" else 1,
             note=work.note if pace == "llm" else None,
+            **run_options,
         )
     except ModelError as error:
         raise ModelError(f"{error}; what was done is kept: the same command goes on behind it") from error
@@ -180,24 +170,14 @@ def understand_queries(
     return counts
 
 
+@with_run_options(batch_rows="Queries a commit: what a crash can cost. 4096, with the tagger 1024, with a model 256.")
 def main(
     store: StoreAddress = None,
     engine: QueryEngineAddress = DEFAULT_ENGINE,
     model_option: ModelOption = None,
     knowledge: KnowledgeFolders = None,
     taxonomy: TaxonomyFolder = None,
-    batch_rows: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-rows",
-            min=1,
-            help="Queries a commit: what a crash can cost. 4096, with the tagger 1024, with a model 256.",
-        ),
-    ] = None,
-    limit: Limit = None,
-    sample: Sample = None,
-    retry_failed: RetryFailed = False,
-    new_run: NewRun = False,
+    **options: Unpack[RunOptions],
 ) -> None:
     """Read the queries of a store's log into demands.
 
@@ -213,11 +193,7 @@ def main(
         engine=engine,
         options=model_options(model_option or ()) | ({"taxonomy": taxonomy} if taxonomy else {}),
         knowledge=knowledge or (),
-        batch_rows=batch_rows,
-        limit=limit,
-        sample=sample,
-        retry_failed=retry_failed,
-        new_run=new_run,
+        **options,
     )
 
 

@@ -7,7 +7,7 @@ stores, sets and models; the parts are in `jobs.chain_pairs` and `jobs.synthesiz
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,8 +71,8 @@ _ModelOption = Annotated[
 _Samples = Annotated[int, typer.Option("--samples", min=1, help="Chains asked of the teacher for a pair.")]
 _Temperature = Annotated[float, typer.Option("--temperature", min=0.0, max=2.0, help="Of the teacher's samples.")]
 _Seed = Annotated[int, typer.Option("--seed", help="Of the teacher's samples and of what is made up.")]
-_MaxTokens = Annotated[
-    int | None, typer.Option("--max-tokens", min=1, help="The longest reply of a step; it follows the legs.")
+_MaxReplyTokens = Annotated[
+    int | None, typer.Option("--max-reply-tokens", min=1, help="The longest reply of a step; it follows the legs.")
 ]
 _Pictures = Annotated[bool, typer.Option("--pictures", help="Show the teacher the items' pictures.")]
 _Hint = Annotated[
@@ -87,12 +87,6 @@ _Told = Annotated[
 ]
 _Rules = Annotated[Path | None, typer.Option("--rules", help="This rulebook instead of the shipped one.")]
 _Out = Annotated[Path | None, typer.Option("--out", help="Write the rows of this call to this .parquet file.")]
-_BatchRows = Annotated[
-    int | None, typer.Option("--batch-rows", min=1, help="Pairs a commit, what a crash can cost: 32 with a teacher.")
-]
-_Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N pairs: see what it costs.")]
-_Retry = Annotated[bool, typer.Option("--retry-failed", help="Take those again that failed before.")]
-_NewRun = Annotated[bool, typer.Option("--new-run", help="Give an unfinished run up and start another.")]
 _Urls = Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures by URL, from public hosts.")]
 
 
@@ -106,6 +100,15 @@ class _Asking:
     settings: Mapping[str, Any]
 
 
+def _with_run_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that every job takes, behind the command's own."""
+    from jobs.options import with_run_options
+
+    rows = "Pairs a commit, what a crash can cost: 1024, or 32 with a teacher, unless given."
+    return with_run_options(batch_rows=rows)(function)
+
+
+@_with_run_options
 def main(
     dataset: _Datasets = None,
     catalogue: _Catalogues = None,
@@ -122,19 +125,16 @@ def main(
     samples: _Samples = 8,
     temperature: _Temperature = 0.7,
     seed: _Seed = 0,
-    max_tokens: _MaxTokens = None,
+    max_reply_tokens: _MaxReplyTokens = None,
     pictures: _Pictures = False,
     hint: _Hint = True,
     prompts: _Prompts = None,
     told: _Told = "full",
     rules: _Rules = None,
     out: _Out = None,
-    batch_rows: _BatchRows = None,
-    limit: _Limit = None,
-    retry_failed: _Retry = False,
-    new_run: _NewRun = False,
     allow_urls: _Urls = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object even on a terminal.")] = False,
+    **options: Any,
 ) -> None:
     """Write chains for labelled pairs and for pairs made up over catalogues, to train a judge on.
 
@@ -149,13 +149,17 @@ def main(
     asking = None
     if teacher is not None:
         settings: dict[str, Any] = {"samples": samples, "temperature": temperature, "seed": seed}
-        settings |= {"max_tokens": max_tokens, "hints": hint, "prompts": prompts}
+        settings |= {"max_tokens": max_reply_tokens, "hints": hint, "prompts": prompts}
         asking = _Asking(teacher, model_option or (), pictures, settings)
     wanted = {"made_up": made_up, "per_label": per_label, "split": split, "scale": scale, "locale": locale}
     named = {"datasets": dataset or (), "catalogues": catalogue or (), "extractors": extractors, "seed": seed}
-    job = {"batch_rows": batch_rows, "limit": limit, "retry_failed": retry_failed, "new_run": new_run, "out": out}
     book = load_rulebook(rules)
-    _show(_made(store, {**wanted, **named, "allow_urls": allow_urls}, engine, asking, book, told, job), as_json)
+    _show(
+        _made(
+            store, {**wanted, **named, "allow_urls": allow_urls}, engine, asking, book, told, {**options, "out": out}
+        ),
+        as_json,
+    )
 
 
 def _made(
