@@ -10,7 +10,7 @@ row out of its slice. This module commits nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +28,18 @@ from jobs.work import Work, input_shas, load_rows, make_rows
 from lore_mm.errors import InputError
 from stores.streams import keep_rows, slices
 
-__all__ = ["MicroBatch", "Reader", "Slice", "Wanted", "in_work", "micro_batches", "settle", "wanted_rows"]
+__all__ = [
+    "Gathered",
+    "MicroBatch",
+    "Reader",
+    "Slice",
+    "Wanted",
+    "gather",
+    "in_work",
+    "micro_batches",
+    "settle",
+    "wanted_rows",
+]
 
 _KEY_ROWS = 65_536
 
@@ -153,33 +164,44 @@ def settle(work: Work, part: Slice) -> tuple[pa.Table, Counts]:
     return todo, Counts(part.rows.num_rows, 0, 0, int(skip.sum()), int((part.failed & skip).sum()))
 
 
-def micro_batches(work: Work, feed: Iterator[Slice], size: int) -> Iterator[MicroBatch]:
-    """Gather what slices leave to do into micro-batches of at most `size` rows, over whole slices, loaded."""
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What slices left to do, up to slice `last_slice`: the rows of a micro-batch, still to be loaded; none may be."""
+
+    rows: pa.Table | None
+    last_slice: int
+    skipped: Counts  # as of a MicroBatch
+
+
+def gather(settled: Iterable[tuple[int, pa.Table, Counts]], size: int) -> Iterator[Gathered]:
+    """What slices leave to do, each with its number and counts (see `settle`), at most `size` rows at once."""
     held: list[pa.Table] = []
     skipped, last, n = Counts(), -1, 0
 
-    def loaded() -> MicroBatch:
-        if not n:
-            return MicroBatch(pa.table({}), [], [], last, skipped)
-        rows = pa.concat_tables(held)
-        shas, payload = load_rows(work, rows)
-        return MicroBatch(rows, shas, payload, last, skipped)
+    def gathered() -> Gathered:
+        return Gathered(pa.concat_tables(held) if held else None, last, skipped)
 
-    for part in feed:
-        todo, counts = settle(work, part)
+    for number, todo, counts in settled:
         if n and n + todo.num_rows > size:
-            yield loaded()
+            yield gathered()
             held, skipped, n = [], Counts(), 0
         n += todo.num_rows
         if todo.num_rows:
             held.append(todo)
         skipped += counts
-        last = part.number
+        last = number
         if n == size:
-            yield loaded()
+            yield gathered()
             held, skipped, n = [], Counts(), 0
     if skipped.n_in:
-        yield loaded()
+        yield gathered()
+
+
+def micro_batches(work: Work, feed: Iterator[Slice], size: int) -> Iterator[MicroBatch]:
+    """Gather what slices leave to do into micro-batches of at most `size` rows, over whole slices, loaded."""
+    for one in gather(((part.number, *settle(work, part)) for part in feed), size):
+        shas, payload = load_rows(work, one.rows) if one.rows else ([], [])
+        yield MicroBatch(one.rows or pa.table({}), shas, payload, one.last_slice, one.skipped)
 
 
 def in_work(
