@@ -224,7 +224,7 @@ def catalogue_items(address: str, knowledge: Knowledge) -> tuple[list[Item], str
     bad = [row for row in rows if row["status"] != "ok"]
     if bad:
         say(f"{address}: {len(bad)} of {len(rows)} items cannot be used, such as: {bad[0]['error']}")
-    return [item_from_row(row) for row in rows if row["status"] == "ok"], _place(opened.image_root)
+    return [item_from_row(row) for row in rows if row["status"] == "ok"], str(opened.image_root)
 
 
 def _place(folder: Path | None) -> str | None:

@@ -5,7 +5,8 @@ An items file has the columns item_id and title, and may have description, categ
 folder is read by its items.* file, or else every picture in it is an item.
 
 A fault of the whole file (columns, encoding, syntax, keys) is one InputError, raised before the first row is given. A
-fault of a row is that row with status failed. This module does not open pictures and knows no store.
+fault of a row is that row with status failed. Files may lie in a bucket (`lore_mm.places`). This module does not open
+pictures and knows no store.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from lore_mm.errors import InputError, nearest
 from lore_mm.fingerprint import sha_of, sha_of_bytes
 from lore_mm.images import PICTURE_ENDINGS
 from lore_mm.item_rows import COLUMNS, PREFIX, key_fault, number_of, read_item, read_text
+from lore_mm.places import Place, entries, place_of
 from lore_mm.records import ENDINGS, Record, Records, open_records
 from lore_mm.rows import item_to_row, provenance_to_row
 from lore_mm.tables import ITEMS, LABELS, PAIRS, QUERIES
@@ -39,7 +41,7 @@ class Catalogue:
     """A catalogue whose file was read through once and found sound: columns, encoding, syntax and keys."""
 
     records: Records
-    image_root: Path  # absolute; relative picture paths start here
+    image_root: Path | Place  # absolute; relative picture paths start here
     n_rows: int
 
     def batches(self, batch_rows: int = 1024) -> Iterator[pa.Table]:
@@ -65,7 +67,7 @@ class Catalogue:
         }
 
 
-def open_catalogue(path: str | os.PathLike[str]) -> Catalogue:
+def open_catalogue(path: str | os.PathLike[str] | Place) -> Catalogue:
     """Open a file of items, or a folder, and read it through once: about 9 bytes of memory a row.
 
     A folder that holds one items.jsonl, .json, .csv, .tsv or .parquet is read by it; otherwise each picture in it, at
@@ -76,17 +78,16 @@ def open_catalogue(path: str | os.PathLike[str]) -> Catalogue:
         InputError: the file cannot be read, a column is unknown or missing, an id is missing, unfit or there twice, or
             there are no rows. It names the file, the row and the column.
     """
-    given = Path(path)
-    if given.is_dir():
-        records = _folder(given)
-        root = given if records.unit == "picture" else records.path.parent
-    else:
-        records = open_records(given)
-        root = given.parent
+    given = place_of(path)
+    try:
+        records = _folder(given) if _is_folder(given) else open_records(given)
+    except OSError as error:
+        raise InputError(f"{given}: {error.strerror or error}") from None
+    root = given if records.unit == "picture" else records.path.parent
     return Catalogue(records, root.resolve(), _check_items(records))
 
 
-def read_items(path: str | os.PathLike[str], batch_rows: int = 1024) -> Iterator[pa.Table]:
+def read_items(path: str | os.PathLike[str] | Place, batch_rows: int = 1024) -> Iterator[pa.Table]:
     """The items of a file or folder as tables of ITEMS, in order; see `open_catalogue`, whose errors are raised here.
 
     Row faults (a price that is none, an empty title …) are rows with status failed and the reasons.
@@ -94,8 +95,14 @@ def read_items(path: str | os.PathLike[str], batch_rows: int = 1024) -> Iterator
     return open_catalogue(path).batches(batch_rows)
 
 
-def _folder(folder: Path) -> Records:
-    named = sorted(folder / f"items{ending}" for ending in ENDINGS if (folder / f"items{ending}").is_file())
+def _is_folder(place: Path | Place) -> bool:
+    """Of a bucket's names, one with an ending of a file that is read is taken for one: looking costs a request."""
+    return place.is_dir() if isinstance(place, Path) else not place.name.lower().endswith(ENDINGS) and place.is_dir()
+
+
+def _folder(folder: Path | Place) -> Records:
+    there = {name for name, is_folder in entries(folder) if not is_folder}
+    named = sorted((folder / f"items{ending}" for ending in ENDINGS if f"items{ending}" in there), key=str)
     if len(named) > 1:
         raise InputError(f"{folder}: holds {' and '.join(p.name for p in named)}; name the one to read")
     if named:
@@ -112,23 +119,22 @@ def _folder(folder: Path) -> Records:
     return Records(folder, "picture", False, ("item_id", "title", "images"), rows)
 
 
-def _picture_rows(folder: Path, prefix: str) -> Iterator[dict[str, Any]]:
-    with os.scandir(folder) as found:
-        entries = sorted((e for e in found if not e.name.startswith((".", "__MACOSX"))), key=lambda e: e.name)
-    files = [e.name for e in entries if e.name.lower().endswith(PICTURE_ENDINGS) and e.is_file()]
+def _picture_rows(folder: Path | Place, prefix: str) -> Iterator[dict[str, Any]]:
+    found = [(name, is_folder) for name, is_folder in entries(folder) if not name.startswith((".", "__MACOSX"))]
+    files = [name for name, is_folder in found if not is_folder and name.lower().endswith(PICTURE_ENDINGS)]
     stems = [os.path.splitext(name)[0] for name in files]
     shared = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
     names = dict(zip(files, stems, strict=True))
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _picture_rows(folder / entry.name, f"{prefix}{entry.name}/")
-        elif (stem := names.get(entry.name)) is not None:
-            item_id = prefix + (entry.name if stem in shared else stem)
+    for name, is_folder in found:
+        if is_folder:
+            yield from _picture_rows(folder / name, f"{prefix}{name}/")
+        elif (stem := names.get(name)) is not None:
+            item_id = prefix + (name if stem in shared else stem)
             yield {
                 # a name that is not UTF-8 fails as a row, by its picture's path, and still needs an id
                 "item_id": item_id.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
                 "title": re.sub(r"[\s_.+-]+", " ", stem).strip() or stem,
-                "images": [prefix + entry.name],
+                "images": [prefix + name],
             }
 
 
@@ -201,12 +207,14 @@ def _twice(records: Records, column: str, key: object, first: int, again: int) -
     )
 
 
-def _read_table(path: str | os.PathLike[str], schema: pa.Schema, key: tuple[str, ...], optional: str = "") -> pa.Table:
+def _read_table(
+    path: str | os.PathLike[str] | Place, schema: pa.Schema, key: tuple[str, ...], optional: str = ""
+) -> pa.Table:
     """A whole file as a table: its columns are those of the schema, nothing of a row may be wrong, keys are there once.
 
     `optional`: a needed column that may be left out all the same.
     """
-    records = open_records(Path(path))
+    records = open_records(place_of(path))
     legal = tuple(schema.names)
     needed = {field.name for field in schema if not field.nullable} - {optional}
     if records.header is not None:
@@ -268,7 +276,7 @@ def _cell(value: object, column: str, records: Records, place: int, typed: bool 
     return text if text is not None or column != "query" else ""
 
 
-def read_queries(path: str | os.PathLike[str]) -> pa.Table:
+def read_queries(path: str | os.PathLike[str] | Place) -> pa.Table:
     """A query log: columns query_id and query, and perhaps frequency, kind and split, as a table of QUERIES.
 
     What people typed is let through, so that one query does not stop a log: an empty one, or one of more than 10,000
@@ -281,7 +289,7 @@ def read_queries(path: str | os.PathLike[str]) -> pa.Table:
     return _read_table(path, QUERIES, ("query_id",))
 
 
-def read_labels(path: str | os.PathLike[str]) -> pa.Table:
+def read_labels(path: str | os.PathLike[str] | Place) -> pa.Table:
     """Graded pairs: columns query_id, item_id, grade (L1 … L4), and perhaps reason, as a table of LABELS.
 
     Raises:
@@ -290,7 +298,7 @@ def read_labels(path: str | os.PathLike[str]) -> pa.Table:
     return _read_table(path, LABELS, ("query_id", "item_id"))
 
 
-def read_pairs(path: str | os.PathLike[str]) -> pa.Table:
+def read_pairs(path: str | os.PathLike[str] | Place) -> pa.Table:
     """Pairs to judge: columns query, item_id, and perhaps query_id (else made of the query), as a table of PAIRS.
 
     Raises:

@@ -1,7 +1,8 @@
 """The rows of a file, one at a time, each with its place in the file; memory stays flat however long the file is.
 
-JSON lines, JSON, CSV, TSV (each also packed as .gz) and Parquet. What makes a whole file unreadable is an InputError
-naming the file, the place and the fault. This module does not know what the columns mean.
+JSON lines, JSON, CSV, TSV (each also packed as .gz) and Parquet, from a path or a bucket. What makes a whole file
+unreadable is an InputError naming the file, the place and the fault; so is a file that changes while it is read. This
+module does not know what the columns mean.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lore_mm.errors import InputError
+from lore_mm.places import Place, State, open_bytes, pinned, place_of
 
 __all__ = ["ENDINGS", "Record", "Records", "kind_of", "open_records"]
 
@@ -29,6 +31,7 @@ Record = tuple[int, dict[str, Any]]  # (line or row in the file, from 1; column 
 _LONGEST_LINE = 16 * 1024 * 1024  # bytes; also the longest field of a CSV file
 _LARGEST_JSON = 256 * 1024 * 1024  # bytes; a .json file is held whole
 _PARQUET_ROWS = 1024
+_PARQUET_AHEAD = 64 * 1024  # bytes; its reader asks for what it needs in large pieces
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -40,37 +43,57 @@ class Records:
     still to be parsed. `header`: the columns, where the file names them once; None where each row names its own.
     """
 
-    path: Path
+    path: Path | Place
     unit: str
     textual: bool
     header: tuple[str, ...] | None
     rows: Callable[[], Iterator[Record]]
+    state: State | None = None  # of the file when it was opened; None of a folder
 
     def __iter__(self) -> Iterator[Record]:
-        return self.rows()
+        self._check_unchanged()
+        yield from self.rows()
+        self._check_unchanged()
+
+    def _check_unchanged(self) -> None:
+        if self.state is None:
+            return
+        try:
+            now = pinned(self.path)[1]
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read any more ({error.strerror})") from None
+        if now != self.state:
+            raise InputError(
+                f"{self.path}: it changed while it was read; once nothing writes to it, run the same command again"
+            )
 
     def where(self, place: int, column: str | None = None) -> str:
         """The beginning of an error about a row: "FILE, line 7, column 'price'"."""
         return f"{self.path}, {self.unit} {place}" + (f", column {column!r}" if column else "")
 
 
-def open_records(path: Path) -> Records:
+def open_records(path: Path | Place) -> Records:
     """Open a file by its ending.
 
     Raises:
         InputError: there is no such file, it is empty, of another kind, or its header cannot be read. Iterating raises
             it for what is wrong further down.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: " + ("a folder, not a file" if path.is_dir() else "no such file"))
+    path = place_of(path)
+    try:
+        if not path.is_file():
+            raise InputError(f"{path}: " + ("a folder, not a file" if path.is_dir() else "no such file"))
+        path, state = pinned(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
     packed = path.suffix.lower() == ".gz"
     ending = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
     if ending not in _OPENERS or (packed and ending == ".parquet"):
         hint = "; save the sheet as CSV (UTF-8)" if ending in (".xlsx", ".xls", ".ods") else ""
         raise InputError(f"{path}: files ending in {path.suffix!r} are not read; legal: {', '.join(ENDINGS)}{hint}")
-    if path.stat().st_size == 0:
+    if state.size == 0:
         raise InputError(f"{path}: the file is empty")
-    return _OPENERS[ending](path)
+    return replace(_OPENERS[ending](path), state=state)
 
 
 def kind_of(value: object) -> str:
@@ -86,11 +109,17 @@ def kind_of(value: object) -> str:
     return next((words for kind, words in kinds if isinstance(value, kind)), type(value).__name__)
 
 
-def _open_bytes(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+@contextmanager
+def _open_bytes(path: Path | Place) -> Iterator[IO[bytes]]:
+    with open_bytes(path) as file:
+        if path.suffix.lower() == ".gz":
+            with gzip.open(file, "rb") as unpacked:
+                yield cast(IO[bytes], unpacked)
+        else:
+            yield file
 
 
-def _lines(path: Path) -> Generator[tuple[int, str], None, None]:
+def _lines(path: Path | Place) -> Generator[tuple[int, str], None, None]:
     """The lines of a UTF-8 file with their numbers, each with its end as it stands; a byte-order mark is dropped."""
     offset = 0
     with _open_bytes(path) as file:
@@ -134,7 +163,7 @@ def _json_value(text: str, where: str, lines_too: bool = False) -> Any:
         raise InputError(f"{where}: not JSON that can be read ({str(error).split(';')[0]})") from None
 
 
-def _open_jsonl(path: Path) -> Records:
+def _open_jsonl(path: Path | Place) -> Records:
     def rows() -> Iterator[Record]:
         with closing(_lines(path)) as lines:
             for number, text in lines:
@@ -148,7 +177,7 @@ def _open_jsonl(path: Path) -> Records:
     return Records(path, "line", False, None, rows)
 
 
-def _open_json(path: Path) -> Records:
+def _open_json(path: Path | Place) -> Records:
     with _open_bytes(path) as file:
         try:
             data = file.read(_LARGEST_JSON + 1)
@@ -165,8 +194,8 @@ def _open_json(path: Path) -> Records:
     return Records(path, "row", False, None, lambda: iter(enumerate(values, 1)))
 
 
-def _open_separated(separator: str) -> Callable[[Path], Records]:
-    def open_it(path: Path) -> Records:
+def _open_separated(separator: str) -> Callable[[Path | Place], Records]:
+    def open_it(path: Path | Place) -> Records:
         with closing(_separated(path, separator)) as found:
             header = next(found, (0, []))[1]
         names = tuple(name.strip() for name in header)
@@ -189,7 +218,7 @@ def _open_separated(separator: str) -> Callable[[Path], Records]:
     return open_it
 
 
-def _separated(path: Path, separator: str) -> Generator[tuple[int, list[str]], None, None]:
+def _separated(path: Path | Place, separator: str) -> Generator[tuple[int, list[str]], None, None]:
     """(first line of the row, its fields); blank lines are left out."""
     # The csv module knows one limit for the whole process, and its default is smaller than texts that do occur.
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_LINE))
@@ -210,9 +239,20 @@ def _separated(path: Path, separator: str) -> Generator[tuple[int, list[str]], N
                 yield first, cells
 
 
-def _open_parquet(path: Path) -> Records:
+@contextmanager
+def _parquet(path: Path | Place) -> Iterator[Any]:
+    """What its reader takes: of a file its path, which is read without Python."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with open_bytes(path, _PARQUET_AHEAD) as file:
+        yield file
+
+
+def _open_parquet(path: Path | Place) -> Records:
     try:
-        names = tuple(pq.read_schema(path).names)
+        with _parquet(path) as source:
+            names = tuple(pq.read_schema(source).names)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a Parquet file ({_first_line(error)})") from None
     if len(set(names)) < len(names):
@@ -221,7 +261,7 @@ def _open_parquet(path: Path) -> Records:
     def rows() -> Iterator[Record]:
         number = 0
         try:
-            with pq.ParquetFile(path) as file:
+            with _parquet(path) as source, pq.ParquetFile(source) as file:
                 for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
                     for row in batch.to_pylist():
                         number += 1
@@ -238,7 +278,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-_OPENERS: dict[str, Callable[[Path], Records]] = {
+_OPENERS: dict[str, Callable[[Path | Place], Records]] = {
     ".jsonl": _open_jsonl,
     ".ndjson": _open_jsonl,
     ".json": _open_json,

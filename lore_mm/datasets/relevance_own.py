@@ -91,7 +91,7 @@ def read_folder(path: Path, wanted: Wanted) -> RelevanceSet:
     rows = [row for table in catalogue.batches() for row in table.to_pylist()]
     items = {row["item_id"]: item_from_row(row) for row in rows if row["status"] == "ok"}
     unusable = {row["item_id"]: row["error"] for row in rows if row["status"] != "ok"}
-    files = (catalogue.records.path, queries, labels)
+    files = (Path(str(catalogue.records.path)), queries, labels)
     return RelevanceSet(
         str(path), reader.scale, reader.pairs, items, files, unusable, reader.notes(), picture_root=path
     )
