@@ -10,7 +10,7 @@ row out of its slice. This module commits nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +29,9 @@ from lore_mm.errors import InputError
 from stores.streams import keep_rows, slices
 
 __all__ = [
+    "Elsewhere",
     "Gathered",
+    "InWork",
     "MicroBatch",
     "Reader",
     "Slice",
@@ -164,6 +166,12 @@ def settle(work: Work, part: Slice) -> tuple[pa.Table, Counts]:
     return todo, Counts(part.rows.num_rows, 0, 0, int(skip.sum()), int((part.failed & skip).sum()))
 
 
+# Micro-batches in order, each with a function that gives what was made of it.
+InWork = Generator[tuple[MicroBatch, Callable[[], pa.Table]]]
+# The same from slices, by other processes: of the versions of the tables read, slices, and rows a micro-batch at most.
+Elsewhere = Callable[[Mapping[str, int], Iterator[Slice], int], InWork]
+
+
 @dataclass(frozen=True, slots=True)
 class Gathered:
     """What slices left to do, up to slice `last_slice`: the rows of a micro-batch, still to be loaded; none may be."""
@@ -204,9 +212,7 @@ def micro_batches(work: Work, feed: Iterator[Slice], size: int) -> Iterator[Micr
         yield MicroBatch(one.rows or pa.table({}), shas, payload, one.last_slice, one.skipped)
 
 
-def in_work(
-    work: Work, feed: Iterator[MicroBatch], in_flight: int
-) -> Generator[tuple[MicroBatch, Callable[[], pa.Table]]]:
+def in_work(work: Work, feed: Iterator[MicroBatch], in_flight: int) -> InWork:
     """Micro-batches in order, each with a function that gives what was made of it, waiting where it must.
 
     `in_flight` of them are at work, less the one whose rows the caller is committing; the next one is loaded beside.
