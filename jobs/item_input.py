@@ -1,8 +1,9 @@
 """Items as a job's input: the newest row of each, with its pictures read and decoded beside the work.
 
 An item's input sha is that of the seller's row and of the bytes of its pictures, so a picture that changed under the
-same name is seen. A picture behind a URL is known by its address: a rerun does not fetch a whole catalogue again to
-see whether something changed. This module knows no extractor.
+same name is seen. A picture in a bucket is known by its size and ETag, which follow from its bytes: a rerun asks for
+those and reads none. One behind a URL is known by its address: a rerun does not fetch a whole catalogue again to see
+whether something changed. This module knows no extractor.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 from PIL.Image import Image
 
+from lore_mm.bucket_pictures import look_at, object_of, read_object
 from lore_mm.errors import PictureError, StoreError
 from lore_mm.fingerprint import sha_of, sha_of_bytes
 from lore_mm.images import PicturePolicy, decode_picture, read_picture
@@ -27,6 +29,7 @@ from stores.features import FeatureStore
 __all__ = ["ItemInput", "LoadedItem", "picture_settings"]
 
 _MOST_FAULTS = 5
+_WAITING = 32  # threads where pictures come from a bucket or a URL: most of them wait for an answer
 _UNREAD = "unread"  # in the place of a picture's sha: it could not be read
 _URL = re.compile(r"https?://", re.IGNORECASE)
 
@@ -104,7 +107,8 @@ class ItemInput:
                 if row["status"] == "ok":
                     work += [(i, ref, row["image_root"]) for ref in row["images"] or ()]
         found: list[list[Any]] = [[] for _ in range(rows.num_rows)]
-        with ThreadPoolExecutor(self._threads, "pictures") as pool:
+        afar = any("://" in ref or "://" in (root or "") for _, ref, root in work)
+        with ThreadPoolExecutor(_WAITING if afar else self._threads, "pictures") as pool:
             for (i, _, _), result in zip(work, pool.map(lambda w: function(w[1], w[2]), work), strict=True):
                 found[i].append(result)
         return found
@@ -113,25 +117,35 @@ class ItemInput:
         if _URL.match(ref):
             return f"url {ref}" if self.policy.allow_urls else _UNREAD
         try:
-            return sha_of_bytes(self._bytes(ref, root))
+            _check_root(ref, root)
+            if (place := object_of(ref, root, self.policy)) is not None:
+                return look_at(place, self.policy)
+            return sha_of_bytes(read_picture(ref, root, self.policy))
         except PictureError:
             return _UNREAD
 
     def _picture(self, ref: str, root: str | None) -> tuple[str, Image | None, str | None]:
         sha = _UNREAD
         try:
-            data = self._bytes(ref, root)
-            sha = f"url {ref}" if _URL.match(ref) else sha_of_bytes(data)
+            sha, data = self._read(ref, root)
             return sha, decode_picture(data, self.policy).image, None
         except PictureError as error:
             if _URL.match(ref):
                 sha = self._sha(ref, root)
             return sha, None, f"{_short(ref)}: {error}"
 
-    def _bytes(self, ref: str, root: str | None) -> bytes:
-        if root is None and not _URL.match(ref):
-            raise PictureError("the catalogue's folder is not known")  # never any path of the machine
-        return read_picture(ref, root, self.policy)
+    def _read(self, ref: str, root: str | None) -> tuple[str, bytes]:
+        """A picture's mark, as `_sha` gives it, and its bytes."""
+        _check_root(ref, root)
+        if (place := object_of(ref, root, self.policy)) is not None:
+            return read_object(place, self.policy)
+        data = read_picture(ref, root, self.policy)
+        return f"url {ref}" if _URL.match(ref) else sha_of_bytes(data), data
+
+
+def _check_root(ref: str, root: str | None) -> None:
+    if root is None and not _URL.match(ref):
+        raise PictureError("the catalogue's folder is not known")  # never any path of the machine
 
 
 def _short(ref: str) -> str:

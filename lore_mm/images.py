@@ -1,4 +1,4 @@
-"""Pictures from files (and, where allowed, from URLs) to RGB, safely: every one is taken for hostile.
+"""Pictures from files, buckets (and, where allowed, URLs) to RGB, safely: every one is taken for hostile.
 
 The format is told by content and must be on a short list; sizes are checked before anything is decoded; what comes out
 is upright, opaque, 8-bit RGB, no larger than needed. A picture that cannot or must not be read is a PictureError whose
@@ -28,6 +28,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from lore_mm.bucket_pictures import object_of, read_object
 from lore_mm.errors import PictureError
 from lore_mm.fingerprint import sha_of_bytes
 
@@ -49,6 +50,8 @@ class PicturePolicy:
 
     URLs are off unless `allow_urls`; then they reach public addresses only, but for the hosts (exact names or
     addresses, of a shop's own picture server) in `allow_hosts`. `max_seconds` bounds one download as a whole.
+    A bucket is read below the catalogue's own folder, and below those (s3://bucket, s3://bucket/folder) in
+    `allow_hosts`.
     """
 
     max_bytes: int = 32 * 1024 * 1024
@@ -297,11 +300,14 @@ def read_picture(
 
     Raises:
         PictureError: the reason in one line, without the reference.
+        StoreError: the service of a bucket cannot be reached, which is no fault of this picture.
     """
     if _URL.match(ref):
         from lore_mm.fetch import fetch  # ssl and sockets: only where a URL is read
 
         return fetch(ref, policy)
+    if (place := object_of(ref, root, policy)) is not None:
+        return read_object(place, policy)[1]
     if other := _OTHER_SCHEME.match(ref):
         raise PictureError(f"{(other[1] or other[2]).lower()}: addresses are not read; give a path or an http(s) URL")
     if not ref:

@@ -155,7 +155,7 @@ class Place:
             options: Any = {"range": (start, end)} | ({"if_match": self.seen.mark} if self.seen else {})
             return bytes(obstore.get(client, self.key, options=options).bytes())
 
-    def list(self) -> list[tuple[str, bool]]:
+    def names(self) -> list[tuple[str, bool]]:
         """The names right below it, each with whether it is a folder."""
         client = _client(self)
         import obstore
@@ -231,7 +231,7 @@ def open_bytes(place: Path | Place, ahead: int = _PIECE) -> IO[bytes]:
 def entries(folder: Path | Place) -> list[tuple[str, bool]]:
     """The names in a folder, sorted, each with whether it is a folder itself (a link to one is none)."""
     if isinstance(folder, Place):
-        return sorted(folder.list())
+        return sorted(folder.names())
     with os.scandir(folder) as found:
         known = [(e.name, deep) for e in found if (deep := e.is_dir(follow_symlinks=False)) or e.is_file()]
     return sorted(known)
