@@ -70,9 +70,9 @@ def ingest_items(store: FeatureStore, catalogue: str | Path | Catalogue, batch_r
     Raises:
         InputError: the file as a whole cannot be read; nothing is written.
     """
-    # a new run each time: what an interrupted one had committed is skipped by content, and the file may differ by now
+    # never resumed: what an interrupted one had committed is skipped by content, and the file may differ by now
     opened = catalogue if isinstance(catalogue, Catalogue) else open_catalogue(catalogue)
-    return run_job(store, _Ingest(opened), batch_rows=batch_rows, new_run=True)
+    return run_job(store, _Ingest(opened), batch_rows=batch_rows, apart=True)
 
 
 def ingest_queries(store: FeatureStore, path: str | Path) -> Counts:

@@ -3,6 +3,8 @@
 A plan is the settings of a job, the versions of the tables it reads, and the version of the table it writes at the time
 of planning. Its fingerprint names the application transactions of its commits, so the same plan never commits the same
 micro-batch twice. Versions stay pinned while a run is unfinished: a later start of the same command takes them over.
+Runs of one job over one table are numbered as they start, by a transaction: of two that start at the same moment one
+comes second, and sees the first. No order is taken from clocks, which differ and are set back.
 This module knows nothing of rows, pictures or models; `jobs.spine` carries a plan out.
 """
 
@@ -12,7 +14,8 @@ import json
 import secrets
 import shlex
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +29,7 @@ from lore_mm.fingerprint import sha_of
 from lore_mm.tables import RUNS
 from stores.features import FeatureStore
 
-__all__ = ["Counts", "Plan", "Run", "changes", "make_plan", "others_gone", "read_runs", "write_event"]
+__all__ = ["Counts", "Plan", "Run", "changes", "given_up", "make_plan", "others_gone", "read_runs", "write_event"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +65,19 @@ class Plan:
     inputs: Mapping[str, int] = field(default_factory=dict)  # table → pinned version
     base: int | None = None  # version of `table` that decides what is skipped
     run_id: str = ""
+    number: int = 0  # of the run among those of its job and table; 0: it runs beside others, and is never resumed
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the plan by content; the run id is no part of it."""
+        """Identifies the plan by content; run id and number are no part of it."""
         content = asdict(self)
-        del content["run_id"]
+        del content["run_id"], content["number"]
         return sha_of(content)
+
+    @property
+    def place(self) -> str:
+        """Where there can be one run at a time; also the application id that its starts are numbered under."""
+        return f"{self.job}/{self.table}"
 
     def app_id(self, partition: int) -> str:
         """The application id of this plan's commits in a partition."""
@@ -83,42 +92,57 @@ class Run:
     started_at: datetime
     command: str = ""  # what started it, and will finish it
     resumed: int = 0  # how many times, or how many workers joined
-    workers: tuple[str, ...] = ()  # those that did not say that they had stopped
+    workers: tuple[str, ...] = ()  # those that did not say that they had stopped, each once
     n_in: int = 0  # rows of input that it is about
     finished_at: datetime | None = None
     counts: Counts | None = None
 
 
 def read_runs(store: FeatureStore, job: str | None = None) -> list[Run]:
-    """All runs of a store, or of one job, oldest first."""
+    """All runs of a store, or of one job, oldest first; those of one job over one table as they were numbered."""
     if store.version("runs") is None:
         return []
-    rows = [row for batch in store.batches("runs") for row in batch.to_pylist()]
-    runs: dict[str, Run] = {}
-    for row in sorted(rows, key=lambda r: (r["at"], r["event"] != "started")):
-        if job is not None and row["job"] != job:
-            continue
-        known = json.loads(row["settings"] or "{}")
-        plan = Plan(
-            job=row["job"],
-            table=row["table"] or "",
-            settings=known.get("settings", {}),
-            inputs=known.get("inputs", {}),
-            base=known.get("base"),
-            run_id=row["run_id"],
-        )
-        run = runs.get(row["run_id"]) or Run(plan, row["at"], known.get("command", ""))
-        if row["event"] in ("started", "resumed"):
-            again = row["event"] == "resumed"
-            workers = (*run.workers, row["worker"] or "")
-            run = replace(run, resumed=run.resumed + again, workers=workers, n_in=row["n_in"] or run.n_in)
-        elif row["event"] == "stopped":
-            run = replace(run, workers=tuple(w for w in run.workers if w != row["worker"]))
-        elif row["event"] == "finished":
-            counts = Counts(*(row[name] or 0 for name in ("n_in", "n_ok", "n_failed", "n_skipped")))
-            run = replace(run, finished_at=row["at"], counts=counts)
-        runs[row["run_id"]] = run
-    return list(runs.values())
+    events: dict[str, list[dict[str, Any]]] = {}
+    for batch in store.batches("runs"):
+        for row in batch.to_pylist():
+            if job is None or row["job"] == job:
+                events.setdefault(row["run_id"], []).append(row)
+    runs = [_run_of(rows) for rows in events.values()]
+    since: dict[str, datetime] = {}  # the latest start in a place, up to a run: a clock set back moves none before it
+    order: dict[str, datetime] = {}
+    for run in sorted(runs, key=lambda one: (one.plan.number, one.started_at)):
+        place = run.plan.place
+        order[run.plan.run_id] = since[place] = max(run.started_at, since.get(place, run.started_at))
+    return sorted(runs, key=lambda one: (order[one.plan.run_id], one.plan.number))
+
+
+def _run_of(rows: Sequence[Mapping[str, Any]]) -> Run:
+    """One run out of its events, in whatever order they come."""
+    rows = sorted(rows, key=lambda row: (row["event"] != "started", row["at"]))
+    first = rows[0]
+    known = json.loads(first["settings"] or "{}")
+    plan = Plan(
+        job=first["job"],
+        table=first["table"] or "",
+        settings=known.get("settings", {}),
+        inputs=known.get("inputs", {}),
+        base=known.get("base"),
+        run_id=first["run_id"],
+        number=known.get("number", 0),
+    )
+    begun = Counter(row["worker"] or "" for row in rows if row["event"] in ("started", "resumed"))
+    ended = Counter(row["worker"] or "" for row in rows if row["event"] == "stopped")
+    end = next((row for row in rows if row["event"] == "finished"), None)
+    return Run(
+        plan,
+        started_at=first["at"],
+        command=known.get("command", ""),
+        resumed=sum(row["event"] == "resumed" for row in rows),
+        workers=tuple(begun - ended),
+        n_in=next((row["n_in"] for row in rows if row["n_in"]), 0),
+        finished_at=end and max(end["at"], first["at"]),
+        counts=end and Counts(*(end[name] or 0 for name in ("n_in", "n_ok", "n_failed", "n_skipped"))),
+    )
 
 
 def unfinished(store: FeatureStore, job: str, table: str) -> Run | None:
@@ -135,8 +159,11 @@ def make_plan(
     settings: Mapping[str, Any],
     *,
     new_run: bool = False,
+    apart: bool = False,
 ) -> tuple[Plan, bool]:
     """A plan, and whether it is the rest of an unfinished run, whose pinned versions it then takes over.
+
+    `new_run` gives an unfinished one up; a run `apart` goes beside any other, and has no number.
 
     Raises:
         PlanError: an unfinished run had other settings, and `new_run` was not asked for; the text names what changed.
@@ -145,10 +172,14 @@ def make_plan(
     inputs = {name: version for name in reads if (version := store.version(name)) is not None}
     # before the runs are read: what a run had committed by now, it had announced before, and is seen below
     base = store.version(table)
+    run_id = f"{job}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    plan = Plan(job, table, settings, inputs, base, run_id)
+    if apart:
+        return plan, False
+    plan = replace(plan, number=(store.last_transaction("runs", plan.place) or 0) + 1)
     before = None if new_run else unfinished(store, job, table)
     if before is None:
-        run_id = f"{job}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-        return Plan(job, table, settings, inputs, base, run_id), False
+        return plan, False
     if differences := changes(before.plan.settings, settings):
         raise PlanError(
             f"an unfinished run of {job} ({before.plan.run_id}, started {before.started_at:%Y-%m-%d %H:%M:%S} UTC) "
@@ -190,19 +221,33 @@ def others_gone(store: FeatureStore, plan: Plan) -> bool:
     return all(is_gone(worker) for run in same for worker in run.workers if worker != mine)
 
 
-def write_event(store: FeatureStore, plan: Plan, event: str, counts: Counts | None = None) -> None:
-    """Add a row to RUNS: started, resumed (or joined), stopped, finished. Started and finished stand once.
+def given_up(store: FeatureStore, plan: Plan) -> bool:
+    """True where a later run has begun in the place of this one before it had finished."""
+    if plan.number == 0 or (store.last_transaction("runs", plan.place) or 0) <= plan.number:
+        return False
+    return any(run.plan.run_id == plan.run_id and run.finished_at is None for run in read_runs(store, plan.job))
 
-    Whoever writes is a worker of the run from its first row on, until it has stopped or is known to be gone.
+
+def write_event(store: FeatureStore, plan: Plan, event: str, counts: Counts | None = None) -> bool:
+    """Add a row to RUNS: started, resumed (or joined), stopped, finished. True where it stands there through this call.
+
+    Started and finished stand once. A start of a numbered plan is False where another run has started in its place
+    since the plan was made. Whoever writes is a worker of the run from its first row on, until it has stopped or is
+    known to be gone.
     """
+    known = {
+        "settings": plan.settings,
+        "inputs": plan.inputs,
+        "base": plan.base,
+        "number": plan.number,
+        "command": _command(),
+    }
     row: Mapping[str, Any] = {
         "run_id": plan.run_id,
         "job": plan.job,
         "event": event,
         "fingerprint": plan.fingerprint,
-        "settings": json.dumps(
-            {"settings": plan.settings, "inputs": plan.inputs, "base": plan.base, "command": _command()}
-        ),
+        "settings": json.dumps(known),
         "table": plan.table,
         "worker": this_worker(),
         "n_in": counts and counts.n_in,
@@ -212,7 +257,9 @@ def write_event(store: FeatureStore, plan: Plan, event: str, counts: Counts | No
         "at": datetime.now(UTC),
     }
     once = (f"{plan.run_id}/{event}", 0) if event in ("started", "finished") else None
-    store.append("runs", pa.Table.from_pylist([row], schema=RUNS), transaction=once)
+    if event == "started" and plan.number:
+        once = plan.place, plan.number
+    return store.append("runs", pa.Table.from_pylist([row], schema=RUNS), transaction=once) is not None
 
 
 def _command() -> str:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Unpack
@@ -32,13 +32,13 @@ import pyarrow.compute as pc
 
 from jobs.feed import MicroBatch, Reader, Wanted, in_work, micro_batches, wanted_rows
 from jobs.partitions import Partition, Turns, cut
-from jobs.plan import Counts, Plan, make_plan, others_gone, read_runs, write_event
+from jobs.plan import Counts, Plan, given_up, make_plan, others_gone, read_runs, write_event
 from jobs.run_options import RunOptions
 from jobs.standing import Standing, standing_in
 from jobs.work import Work, verdicts
 from jobs.workers import this_worker
 from lore_mm.console import progress, say
-from lore_mm.errors import InputError, StoreError
+from lore_mm.errors import InputError, LoreError, PlanError, StoreError
 from lore_mm.tables import PROVENANCE, TABLES
 from stores.features import FeatureStore
 
@@ -48,19 +48,25 @@ _BATCH_ROWS = 64
 _PATIENCE_S = 300.0
 
 
+class _StartedElsewhere(Exception):
+    """Another run has started in this place since the plan was made; nothing was written by this one."""
+
+
 def run_job(
     store: FeatureStore,
     work: Work,
     *,
     in_flight: int = 1,
     note: Callable[[], str] | None = None,
+    apart: bool = False,
     **options: Unpack[RunOptions],
 ) -> Counts:
     """Run a job to its end, or the rest of it where it was interrupted. Says on stderr what came of it.
 
     `limit` takes the first rows of the input, `sample` a fixed random choice. A row that stands in the output, made
     from the same content with the same settings, is skipped; one that failed is made again only with `retry_failed`.
-    Where nothing is to be done nothing is written. `new_run` gives an unfinished run up and starts another.
+    Where nothing is to be done nothing is written. `new_run` gives an unfinished run up and starts another; who is
+    still at work on the old one stops. A run `apart` goes beside others of its job, and is never resumed.
     `in_flight` micro-batches are in `process` at once, which is no part of the plan. `note` gives a few words on how it
     goes, shown beside the progress.
 
@@ -68,8 +74,8 @@ def run_job(
     worker leaves that died on another machine is taken over when nothing has moved in it for `patience` seconds.
 
     Raises:
-        PlanError: an unfinished run had other settings; the text names what changed.
-        StoreError: rows that a resumed run had committed are gone from the store.
+        PlanError: an unfinished run had other settings, the text names what changed; or this one was given up.
+        StoreError: rows that the run had committed are gone from the store.
     """
     given = options.get("batch_rows")
     batch_rows = _BATCH_ROWS if given is None else given
@@ -85,9 +91,13 @@ def run_job(
     if (run_on := options.get("run_on") or "local") != "local":
         raise InputError(f"--run-on {run_on}: {work.job} cannot; legal: local")
     while True:
-        plan, resumed = make_plan(store, work.job, work.table, work.reads, settings, new_run=new_run)
+        plan, resumed = make_plan(store, work.job, work.table, work.reads, settings, new_run=new_run, apart=apart)
         patience = options.get("patience") or _PATIENCE_S
-        counts = _Run(store, work, plan, resumed, in_flight, note, patience).carry_out()
+        try:
+            counts = _Run(store, work, plan, resumed, in_flight, note, patience).carry_out()
+        except _StartedElsewhere:  # which is seen now: this process joins it, or is refused
+            new_run = False
+            continue
         _report(store, work, counts)
         moved_on = [name for name, version in plan.inputs.items() if store.version(name) != version]
         if not (resumed and moved_on):
@@ -121,6 +131,7 @@ class _Run:
     in_flight: int
     note: Callable[[], str] | None
     patience: float
+    at_work: bool = False  # this process is a worker of it, and has said so
     standing: Standing = field(init=False)
     wanted: Wanted = field(init=False)
     partitions: list[Partition] = field(init=False)
@@ -130,6 +141,15 @@ class _Run:
 
     def carry_out(self) -> Counts:
         """Every row of the plan, whoever makes it; ends when all is done."""
+        try:
+            return self._carry_out()
+        except BaseException:
+            if self.at_work:  # so that no other worker waits for this one
+                with suppress(LoreError, OSError):
+                    write_event(self.store, self.plan, "stopped")
+            raise
+
+    def _carry_out(self) -> Counts:
         work, plan = self.work, self.plan
         self.standing = standing_in(self.store, work.table, work.key, work.verdict, plan.base)
         self.wanted = wanted_rows(work, plan)
@@ -139,6 +159,7 @@ class _Run:
         with progress(work.job, len(self.wanted), self.note) as self.advance:
             if self.started:
                 write_event(self.store, plan, "resumed", Counts(len(self.wanted)))
+                self.at_work = True
             turns = Turns(self.partitions, self._look, self._alone, _place(), self.patience, self._say_waiting)
             for part in turns:
                 for made in self._partition(part):
@@ -167,7 +188,9 @@ class _Run:
                 if batch.rows.num_rows:
                     self._start()
                     made = _stamp(work, self.plan, make(), batch, self.standing.made_at)
-                    if self.store.append(work.table, made, transaction=(app_id, batch.last_slice)) is None:
+                    self._check_place()
+                    # behind `last`, and nothing else: what another committed may end within these rows
+                    if self.store.append(work.table, made, (app_id, batch.last_slice), after=last) is None:
                         self._open_reader()
                         yield None
                         return
@@ -177,17 +200,26 @@ class _Run:
                 yield counts
         if last < part.last and self.started and not self._alone():
             # what needed nothing is not looked through again by the others
-            self.store.append(work.table, TABLES[work.table].empty_table(), transaction=(app_id, part.last))
+            self.store.append(work.table, TABLES[work.table].empty_table(), (app_id, part.last), after=last)
 
     def _open_reader(self) -> None:
         self.reader = Reader(self.work, self.plan, self.standing, self.wanted)
 
     def _start(self) -> None:
         if not self.started:
-            write_event(self.store, self.plan, "started", Counts(len(self.wanted)))
-            self.started = True
+            if not write_event(self.store, self.plan, "started", Counts(len(self.wanted))):
+                raise _StartedElsewhere
+            self.started = self.at_work = True
+
+    def _check_place(self) -> None:
+        if self.at_work and given_up(self.store, self.plan):
+            raise PlanError(
+                f"{self.plan.run_id} was given up: another run of {self.work.job} has begun in its place; "
+                "what this one had committed is kept"
+            )
 
     def _look(self) -> list[int | None]:
+        self._check_place()
         done = self.store.last_transactions(self.work.table, [self.plan.app_id(p.number) for p in self.partitions])
         for part, last in zip(self.partitions, done, strict=True):
             if last is not None:

@@ -7,11 +7,14 @@ still; one on another machine may. No clock is asked: those of two machines diff
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from functools import cache
 from pathlib import Path
 
 __all__ = ["is_gone", "this_worker"]
+
+_NAME = re.compile(r"(?P<machine>\S+) (?P<pid>[1-9][0-9]{0,9}) (?P<began>[0-9]*)", re.ASCII)
 
 
 @cache
@@ -25,22 +28,21 @@ def _machine() -> str:
 
 
 def _began(pid: int) -> str | None:
-    """When a process of this machine began, in ticks since the machine did; None where there is none.
+    """When a process of this machine began, in ticks since the machine did; None where there is none at work.
 
-    Process numbers are given again, and a number and a beginning together are not.
+    Process numbers are given again, and a number and a beginning together are not. Empty where there is one, and when
+    it began is not to be seen: another user's, or no machine of this kind.
     """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return None if fields[0] in "ZX" else fields[19]  # a zombie works no more
-    except OSError:
+    except (OSError, IndexError):
         pass
-    if Path("/proc/self/stat").exists():
-        return None
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return None
-    except OSError:
+    except OSError:  # not ours to ask
         pass
     return ""
 
@@ -51,6 +53,11 @@ def this_worker() -> str:
 
 
 def is_gone(worker: str) -> bool:
-    """True where this machine knows that the process has ended; False where it lives, or nobody here can know."""
-    machine, pid, began = [*worker.split(" "), "", ""][:3]
-    return machine == _machine() and pid.isdigit() and _began(int(pid)) != began
+    """True where this machine knows that the process has ended; False where it lives, or nobody here can know.
+
+    Any text is a name; one that is none of ours, as an earlier version or a stranger may have written, may live.
+    """
+    if not (found := _NAME.fullmatch(worker)) or found["machine"] != _machine():
+        return False
+    began = _began(int(found["pid"]))
+    return began is None or bool(began and found["began"] and began != found["began"])

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import numpy as np
 import polars as pl
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from lore_mm.errors import StoreError, nearest
 from lore_mm.tables import KEYS, TABLES, check_table
+from stores.address import StoreAddress
 from stores.shapes import check_shape, needs_merge
 from stores.streams import keep_rows, rebatch, stream_files
 
@@ -40,20 +41,19 @@ _ROW_GROUP = 32_768
 _CONFIGURATION = {"delta.enableExpiredLogCleanup": "false"}
 _ATTEMPTS = 20
 _NEVER = np.iinfo(np.int64).min  # the time of making of a row that has none
-# Characters of a local path that the Delta library cannot carry through its URLs.
-_UNUSABLE = re.compile(r"[\[\]^|\\]|%[0-9A-Fa-f]{2}")
 
 
 def open_store(uri: str | Path, create: bool = False, storage_options: Mapping[str, str] | None = None) -> FeatureStore:
-    """Open the store at a local path or an object-store address (s3://, gs://, az:// …).
+    """Open the store at a local path or in a bucket (s3://, gs://, az://).
 
     A store is there once one of its tables is. With `create` a missing one is no error: tables come with their first
-    row. `storage_options` go to the object store's client (`aws_region`, `aws_endpoint_url` …).
+    row. `storage_options` go to the bucket's clients (`aws_region`, `aws_endpoint_url` …), before the environment.
 
     Raises:
-        StoreError: there is no store, or its place cannot be one.
+        StoreError: there is no store, or its place cannot be one, or cannot be reached.
     """
     store = FeatureStore(uri, storage_options)
+    store.address.check()
     if create:
         if store.folder:
             try:
@@ -70,21 +70,14 @@ class FeatureStore:
 
     Attributes:
         uri: the address, absolute where it is a local path.
-        folder: the local folder, None on an object store.
+        folder: the local folder, None in a bucket.
     """
 
     def __init__(self, uri: str | Path, storage_options: Mapping[str, str] | None = None) -> None:
-        parts = urlsplit(str(uri))
-        local = len(parts.scheme) < 2 or parts.scheme == "file"  # one letter is a Windows drive
-        self.folder: Path | None = None
-        if local:
-            path = unquote(parts.path) if parts.scheme == "file" else str(uri)
-            self.folder = Path(path).expanduser().absolute()
-            if found := _UNUSABLE.search(str(self.folder)):
-                raise StoreError(f"a store's path may not hold {found.group()!r}: {self.folder}")
-        self.uri = str(self.folder) if self.folder else str(uri).rstrip("/")
-        self._options = dict(storage_options) if storage_options else None
+        self.address = StoreAddress(uri, storage_options)
+        self.uri, self.folder, self._options = self.address.text, self.address.folder, self.address.options
         self._known_newest: dict[str, tuple[tuple[Any, int], NDArray[np.int64]]] = {}
+        self._ids: dict[str, str] = {}  # of the tables as they were seen here first
 
     def __repr__(self) -> str:
         return f"FeatureStore({self.uri!r})"
@@ -125,14 +118,26 @@ class FeatureStore:
         delta = self._open(table, version)
         return 0 if delta is None else delta.count()
 
+    def beside(self) -> Path:
+        """The local folder for what is made of the tables and can be made again (vector index, online view): the
+        store's own; of one in a bucket, a folder of this machine's cache, another where the items were made anew.
+        """
+        if self.folder:
+            return self.folder
+        items = self._open("items")
+        return self.address.cache("" if items is None else str(items.metadata().id))
+
     # --- writing ---
 
-    def append(self, table: str, rows: pa.Table, transaction: tuple[str, int] | None = None) -> int | None:
+    def append(
+        self, table: str, rows: pa.Table, transaction: tuple[str, int] | None = None, after: int | None = None
+    ) -> int | None:
         """Append rows in one atomic commit; returns the table's version after it, None where nothing was written.
 
         With `transaction` = (app_id, n) the rows are committed exactly once, however often and by however many
         processes this is called: where n or a higher number is committed under that app_id, nothing is written. So the
-        numbers of one app_id must be committed in rising order.
+        numbers of one app_id must be committed in rising order. With `after`, below n, nothing is written where any
+        number above `after` is committed: the rows stand for all that comes behind it up to n.
 
         Raises:
             TableError: the rows have other columns than `lore_mm.tables` says; nothing is written.
@@ -144,10 +149,11 @@ class FeatureStore:
         rows = rows.select(schema.names).cast(schema).combine_chunks()
         for attempt in range(_ATTEMPTS):
             try:
-                delta = self._open(table) or self._create(table)
+                delta = self._same(table, self._open(table)) or self._create(table)
                 if transaction:
-                    done = delta.transaction_version(transaction[0])
-                    if done is not None and done >= transaction[1]:
+                    app_id, n = transaction
+                    done = delta.transaction_version(app_id)
+                    if done is not None and done > (n - 1 if after is None else after):
                         return None
                 self._check_writable(table)
                 _write(delta, rows, transaction)
@@ -163,7 +169,15 @@ class FeatureStore:
         if self.folder is not None and not os.access(self.folder / table, os.W_OK):
             raise StoreError(f"cannot append to {table} in {self.uri}: no permission to write there")
 
+    def _same(self, table: str, delta: DeltaTable | None) -> DeltaTable | None:
+        """Refuse to append to a table that is not the one seen before: the rows already there would be missing."""
+        if table in self._ids and (delta is None or str(delta.metadata().id) != self._ids[table]):
+            raise StoreError(f"cannot append to {table} in {self.uri}: it was deleted or replaced while it was in use")
+        return delta
+
     def _create(self, table: str) -> DeltaTable:
+        if self.folder is not None and not self.folder.is_dir():
+            raise StoreError(f"cannot append to {table} in {self.uri}: there is no such folder any more")
         try:
             return DeltaTable.create(
                 self._address(table),
@@ -210,7 +224,7 @@ class FeatureStore:
                 return
             start = int(keep[0])
         schema = pa.schema([TABLES[table].field(name) for name in names])
-        stream = stream_files(_ordered_files(delta, table), self._filesystem(table), table, names, rows, start)
+        stream = stream_files(_ordered_files(delta, table), self.filesystem(table), table, names, rows, start)
         try:
             yield from rebatch(keep_rows(stream, keep, start), schema, rows)
         except (OSError, pa.ArrowException) as error:
@@ -305,10 +319,11 @@ class FeatureStore:
     def _address(self, table: str) -> str:
         return f"{self.uri}/{table}"
 
-    def _filesystem(self, table: str) -> fs.FileSystem:
+    def filesystem(self, folder: str) -> fs.FileSystem:
+        """The files of a table, or of another folder beside the tables, whether it is there or not."""
         if self.folder:
-            return fs.SubTreeFileSystem(self._address(table), fs.LocalFileSystem())
-        return fs.PyFileSystem(DeltaStorageHandler(self._address(table), self._options))
+            return fs.SubTreeFileSystem(self._address(folder), fs.LocalFileSystem())
+        return fs.PyFileSystem(DeltaStorageHandler(self._address(folder), self._options))
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable | None:
         address = self._address(self._known(table))
@@ -321,6 +336,7 @@ class FeatureStore:
                 raise StoreError(f"table {table} has versions 0 to {present.version()}, not {version}") from None
             raise StoreError(f"cannot read table {table} in {self.uri}: {_one_line(error)}") from None
         check_shape(table, delta, self.uri)
+        self._ids.setdefault(table, str(delta.metadata().id))
         return delta
 
     def _must_open(self, table: str, version: int | None) -> DeltaTable:

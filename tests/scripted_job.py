@@ -106,7 +106,7 @@ def main(address, log, instant, number, in_flight):
     def deadly_event(store, plan, event, counts=None):
         if (event, instant) in (("started", "start"), ("finished", "finish")):
             die()
-        say_event(store, plan, event, counts)
+        return say_event(store, plan, event, counts)
 
     def deadly_process(rows, loaded):
         made = process(rows, loaded)
