@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import polars as pl
@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 
 from lore_mm.errors import StoreError, nearest
 from lore_mm.tables import KEYS, TABLES, check_table
-from stores.address import StoreAddress
 from stores.shapes import check_shape, needs_merge
 from stores.streams import keep_rows, rebatch, stream_files
 
@@ -41,19 +40,20 @@ _ROW_GROUP = 32_768
 _CONFIGURATION = {"delta.enableExpiredLogCleanup": "false"}
 _ATTEMPTS = 20
 _NEVER = np.iinfo(np.int64).min  # the time of making of a row that has none
+# Characters of a local path that the Delta library cannot carry through its URLs.
+_UNUSABLE = re.compile(r"[\[\]^|\\]|%[0-9A-Fa-f]{2}")
 
 
 def open_store(uri: str | Path, create: bool = False, storage_options: Mapping[str, str] | None = None) -> FeatureStore:
-    """Open the store at a local path or in a bucket (s3://, gs://, az://).
+    """Open the store at a local path or an object-store address (s3://, gs://, az:// …).
 
     A store is there once one of its tables is. With `create` a missing one is no error: tables come with their first
-    row. `storage_options` go to the bucket's clients (`aws_region`, `aws_endpoint_url` …), before the environment.
+    row. `storage_options` go to the object store's client (`aws_region`, `aws_endpoint_url` …).
 
     Raises:
-        StoreError: there is no store, or its place cannot be one, or cannot be reached.
+        StoreError: there is no store, or its place cannot be one.
     """
     store = FeatureStore(uri, storage_options)
-    store.address.check()
     if create:
         if store.folder:
             try:
@@ -70,12 +70,20 @@ class FeatureStore:
 
     Attributes:
         uri: the address, absolute where it is a local path.
-        folder: the local folder, None in a bucket.
+        folder: the local folder, None on an object store.
     """
 
     def __init__(self, uri: str | Path, storage_options: Mapping[str, str] | None = None) -> None:
-        self.address = StoreAddress(uri, storage_options)
-        self.uri, self.folder, self._options = self.address.text, self.address.folder, self.address.options
+        parts = urlsplit(str(uri))
+        local = len(parts.scheme) < 2 or parts.scheme == "file"  # one letter is a Windows drive
+        self.folder: Path | None = None
+        if local:
+            path = unquote(parts.path) if parts.scheme == "file" else str(uri)
+            self.folder = Path(path).expanduser().absolute()
+            if found := _UNUSABLE.search(str(self.folder)):
+                raise StoreError(f"a store's path may not hold {found.group()!r}: {self.folder}")
+        self.uri = str(self.folder) if self.folder else str(uri).rstrip("/")
+        self._options = dict(storage_options) if storage_options else None
         self._known_newest: dict[str, tuple[tuple[Any, int], NDArray[np.int64]]] = {}
         self._ids: dict[str, str] = {}  # of the tables as they were seen here first
 
@@ -117,15 +125,6 @@ class FeatureStore:
         """The number of rows, every one ever written; from the log alone."""
         delta = self._open(table, version)
         return 0 if delta is None else delta.count()
-
-    def beside(self) -> Path:
-        """The local folder for what is made of the tables and can be made again (vector index, online view): the
-        store's own; of one in a bucket, a folder of this machine's cache, another where the items were made anew.
-        """
-        if self.folder:
-            return self.folder
-        items = self._open("items")
-        return self.address.cache("" if items is None else str(items.metadata().id))
 
     # --- writing ---
 
@@ -224,7 +223,7 @@ class FeatureStore:
                 return
             start = int(keep[0])
         schema = pa.schema([TABLES[table].field(name) for name in names])
-        stream = stream_files(_ordered_files(delta, table), self.filesystem(table), table, names, rows, start)
+        stream = stream_files(_ordered_files(delta, table), self._filesystem(table), table, names, rows, start)
         try:
             yield from rebatch(keep_rows(stream, keep, start), schema, rows)
         except (OSError, pa.ArrowException) as error:
@@ -319,11 +318,10 @@ class FeatureStore:
     def _address(self, table: str) -> str:
         return f"{self.uri}/{table}"
 
-    def filesystem(self, folder: str) -> fs.FileSystem:
-        """The files of a table, or of another folder beside the tables, whether it is there or not."""
+    def _filesystem(self, table: str) -> fs.FileSystem:
         if self.folder:
-            return fs.SubTreeFileSystem(self._address(folder), fs.LocalFileSystem())
-        return fs.PyFileSystem(DeltaStorageHandler(self._address(folder), self._options))
+            return fs.SubTreeFileSystem(self._address(table), fs.LocalFileSystem())
+        return fs.PyFileSystem(DeltaStorageHandler(self._address(table), self._options))
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable | None:
         address = self._address(self._known(table))
