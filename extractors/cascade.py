@@ -15,6 +15,7 @@ from dataclasses import replace
 from extractors.gate import Gate
 from extractors.merge import Merger
 from extractors.protocol import Extraction, Extractor, ExtractorInput
+from extractors.reuse import as_it_stands, made_from, standing, with_pictures
 from lore_mm.errors import LoreError
 from lore_mm.knowledge import load_knowledge
 from lore_mm.schema import load_schemas
@@ -30,7 +31,8 @@ def extract_all(
 ) -> list[dict[str, Extraction]]:
     """What each extractor found for each input, by extractor name in the order they ran, and last `merge`.
 
-    `merger` is the shipped knowledge and schemas unless given, `gate` one without a fitted calibration.
+    `merger` is the shipped knowledge and schemas unless given, `gate` one without a fitted calibration. An extraction
+    that was taken over from an input's `earlier` is that very object.
 
     Raises:
         LoreError: an engine is dead or missing; one item's failure is an Extraction with status failed instead.
@@ -45,7 +47,7 @@ def extract_all(
         if found and found[0]:
             settled = [before | gate.settled(w) for before, w in zip(known, weighed, strict=True)]
             inputs = [replace(one, settled=names) for one, names in zip(inputs, settled, strict=True)]
-        for i, extraction in enumerate(_run(extractor, inputs)):
+        for i, extraction in enumerate(_extract(extractor, inputs)):
             found[i][extractor.name] = extraction
             weighed[i][extractor.name] = gate.calibrated(extractor.name, extraction)
             inputs[i] = _handed_on(inputs[i], extraction)
@@ -62,6 +64,19 @@ def _handed_on(one: ExtractorInput, extraction: Extraction) -> ExtractorInput:
     if extraction.category and not one.category:
         one = replace(one, category=extraction.category)
     return replace(one, pack=one.pack + extraction.pack) if extraction.pack else one
+
+
+def _extract(extractor: Extractor, inputs: list[ExtractorInput]) -> list[Extraction]:
+    """One extraction an input: what stands of it, and the rest made. `inputs` get their pictures where that needs them."""
+    found = [standing(extractor, one) for one in inputs]
+    todo = [i for i, one in enumerate(found) if one is None]
+    if extractor.needs_pictures:
+        for i in todo:
+            inputs[i] = with_pictures(inputs[i])
+    asked = [inputs[i] for i in todo]
+    for i, one, made in zip(todo, asked, _run(extractor, asked) if asked else (), strict=True):
+        found[i] = as_it_stands(extractor, one, replace(made, made_from=made_from(extractor, one)))
+    return [one for one in found if one is not None]
 
 
 def _run(extractor: Extractor, inputs: Sequence[ExtractorInput]) -> list[Extraction]:

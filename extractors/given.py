@@ -33,6 +33,7 @@ class Given:
 
     name = "given"
     needs_pictures = False
+    depends_on = ("words", "record", "category")
 
     def __init__(self, knowledge: Knowledge, schemas: Schemas | None = None) -> None:
         self.knowledge = knowledge

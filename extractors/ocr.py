@@ -37,6 +37,7 @@ class Ocr:
 
     name = "ocr"
     needs_pictures = True
+    depends_on = ("words", "pictures", "category")
     picture_side = 1024  # pixels: small print needs more of them than looks do
 
     def __init__(

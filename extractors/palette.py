@@ -50,6 +50,7 @@ class Palette:
 
     name = "palette"
     needs_pictures = True
+    depends_on = ("pictures", "category")
 
     def __init__(self, knowledge: Knowledge) -> None:
         self.names = _NamedColors.of(knowledge)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from PIL.Image import Image
 
 from lore_mm.models.chat import NO_USAGE, Usage
 from lore_mm.types import AttributeValue, Item, RowStatus
 
-__all__ = ["Extraction", "Extractor", "ExtractorInput", "PackLine"]
+__all__ = ["Earlier", "Extraction", "Extractor", "ExtractorInput", "PackLine"]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,9 @@ class ExtractorInput:
     `category` is the id chosen so far (None before the first extractor that finds one). `pictures[i]` is None where
     picture i of the item could not be read; `picture_errors[i]` then says why. `settled` names the attributes that are
     known surely enough: a costly extractor does not ask for them.
+
+    `content` has the shas of words, record and pictures (see `extractors.reuse`), and `earlier` what stands of this
+    item by extractor name; without both everything is made. `look` reads the pictures, where they were not read yet.
     """
 
     item: Item
@@ -39,6 +45,9 @@ class ExtractorInput:
     picture_errors: tuple[str | None, ...] = ()
     settled: frozenset[str] = frozenset()
     pack: tuple[PackLine, ...] = ()
+    content: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    earlier: Mapping[str, Earlier] = field(default_factory=lambda: _NOTHING)
+    look: Callable[[], tuple[tuple[Image | None, ...], tuple[str | None, ...]]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,9 @@ class Extraction:
     `asked` are the attributes a model was asked for and `usage` what that cost; `settled` those it would have been
     asked for, were they not known surely enough already. `reply` is the model's last raw answer where it failed, for
     the person who looks into it.
+
+    `made_from` has a sha for each part of the input that the extractor reads. `asked_with` has, for each attribute that
+    a model was ever asked for here, the sha of all that made up the question, and None for one that was settled.
     """
 
     attributes: tuple[AttributeValue, ...] = ()
@@ -60,6 +72,20 @@ class Extraction:
     settled: tuple[str, ...] = ()
     usage: Usage = NO_USAGE
     reply: str | None = None
+    made_from: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    asked_with: Mapping[str, str | None] = field(default_factory=lambda: _NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What stands of an item by one extractor, and the sha of that extractor when it made it.
+
+    `again`: what of it failed is to be made again, though nothing has changed.
+    """
+
+    extraction: Extraction
+    sha: str
+    again: bool = False
 
 
 class Extractor(Protocol):

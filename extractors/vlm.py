@@ -6,29 +6,30 @@ have to list some nine hundred kinds, so the kind is found in two steps there, t
 below; a prompt that lists none leaves the whole list to the decoder.
 
 Every answer is held against the schema's list, its words are looked for in the item (`extractors.vlm_evidence`), and
-its likelihood is the confidence, after calibration where one was fitted. This module knows no backend: see `open_vlm`.
+its likelihood is the confidence, after calibration where one was fitted. An answer that stands already, to the same
+question about the same words and pictures, is not asked for again (`extractors.vlm_kept`); so an attribute may be asked
+alone that stood among others before. This module knows no backend: see `open_vlm`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from PIL.Image import Image
-
 from extractors.protocol import Extraction, ExtractorInput
 from extractors.vlm_ask import Asker, Questions, item_words, shown_pictures
 from extractors.vlm_evidence import Witness
+from extractors.vlm_kept import Kept, Signer
 from extractors.vlm_read import Reading, ReplyError, parse_reply, read_answer
+from extractors.vlm_work import NAME, VlmWork, attribute_of, extraction_of, kept_text, said
 from lore_mm.attribute import AttributeSpec
 from lore_mm.errors import ConfigError
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge
 from lore_mm.models import Chat, ChatReply, open_chat
-from lore_mm.models.chat import NO_USAGE, Usage
 from lore_mm.models.table import prompt_of
 from lore_mm.schema import Schemas
 from lore_mm.types import AttributeValue, Evidence
@@ -38,8 +39,13 @@ __all__ = ["Calibrator", "Vlm", "open_vlm"]
 _VERSION = "1"
 _CATEGORY = "category"
 _RECORDS = ("price", "store")  # the seller's record says, and nobody can see
+# options of a chat by which it answers sooner or refuses more, but answers the same
+_PACE = frozenset(
+    "batch_size threads device max_model_len concurrency requests_per_minute tokens_per_minute timeout_s retries clock "
+    "max_num_seqs max_num_batched_tokens gpu_memory_utilization tensor_parallel_size enforce_eager "
+    "limit_pictures".split()
+)
 _UNFOUNDED = 0.5  # share of confidence left to an answer that no word states where there is no picture either
-_LONGEST_KEPT = 4_000  # characters of a failed reply
 
 
 class Calibrator(Protocol):
@@ -55,38 +61,22 @@ class Calibrator(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Work:
-    """One input on its way: what the model is shown, and what came of it so far."""
-
-    one: ExtractorInput
-    places: tuple[int, ...]
-    pictures: tuple[Image, ...]
-    words: Mapping[str, Any]
-    witness: Witness
-    category: str | None
-    share: float = 1.0  # the likelihood of the top of the tree, where the kind is found in two steps
-    found: dict[str, list[AttributeValue]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    settled: list[str] = field(default_factory=list)  # not asked for, because known surely enough
-    usage: Usage = NO_USAGE
-    errors: list[str] = field(default_factory=list)
-    reply: str | None = None
-
-
 class Vlm:
     """The extractor; without pictures it works on the words alone.
 
     `prompt`: "full", "compact", or a template of the user's own. `fields`: ask for these attributes only. Of each item
     at most `max_pictures` are shown, their longer side at most `picture_side` pixels. `ask_category=False` takes the
-    category as it comes. `calibration` is identity unless given.
+    category as it comes. `decoding` is whatever of the chat's options changes its answers. `calibration` is identity
+    unless given; another one asks everything again, while that of a `Gate`, applied behind the extractor, does not.
 
     Raises:
         ConfigError: the prompt is wrong, or a field is in no schema.
     """
 
-    name = "vlm"
+    name = NAME
     needs_pictures = True
+    depends_on = ("words", "pictures", "pack", "category", "settled")
+    in_parts = True  # answers that stand are kept one by one
 
     def __init__(
         self,
@@ -100,6 +90,7 @@ class Vlm:
         max_pictures: int = 4,
         picture_side: int = 1024,
         ask_category: bool = True,
+        decoding: Mapping[str, Any] | None = None,
         calibration: Calibrator | None = None,
     ) -> None:
         self.chat, self.schemas, self.knowledge = chat, schemas, knowledge
@@ -107,6 +98,7 @@ class Vlm:
         self.fields = None if fields is None else frozenset(fields)
         self.max_pictures, self.picture_side = max_pictures, picture_side
         self.ask_category, self.calibration = ask_category, calibration
+        self.decoding = dict(decoding or {})
         known = {name for schema in schemas.departments.values() for name in schema.specs}
         if unknown := sorted((self.fields or frozenset()) - known):
             raise ConfigError(f"no schema has an attribute {unknown[0]!r}; there are: {', '.join(sorted(known))}")
@@ -115,7 +107,7 @@ class Vlm:
     @cached_property
     def sha(self) -> str:
         """Identifies model, prompt, schemas, knowledge, calibration and settings."""
-        settings = [
+        settings: list[Any] = [
             _VERSION,
             sorted(self.fields) if self.fields is not None else None,
             self.asker.fields_per_request,
@@ -123,10 +115,19 @@ class Vlm:
             self.picture_side,
             self.ask_category,
         ]
+        if self.decoding:
+            settings.append(self.decoding)
         calibrated = self.calibration.sha if self.calibration else None
         return sha_of(
             [settings, self.chat.sha, self.asker.prompt.sha, self.schemas.sha, self.knowledge.sha, calibrated]
         )
+
+    @cached_property
+    def signer(self) -> Signer:
+        """The shas of questions: of model, decoding, prompt and how pictures are shown, with each question's own."""
+        shown = [_VERSION, self.asker.fields_per_request, self.max_pictures, self.picture_side, self.decoding]
+        calibrated = self.calibration.sha if self.calibration else None
+        return Signer(sha_of([shown, self.chat.sha, self.asker.prompt.sha, calibrated]))
 
     def extract(self, inputs: Sequence[ExtractorInput]) -> list[Extraction]:
         """Ask about each item; len(result) == len(inputs). What failed of one item is said there.
@@ -138,13 +139,14 @@ class Vlm:
         self._ask_categories([work for work in todo.values() if self._wants_category(work.one)])
         self._ask_fields(list(todo.values()))
         return [
-            _extraction(todo[i]) if i in todo else Extraction((), one.category, "skipped", "nothing to read")
+            extraction_of(todo[i]) if i in todo else Extraction((), one.category, "skipped", "nothing to read")
             for i, one in enumerate(inputs)
         ]
 
-    def _begin(self, one: ExtractorInput) -> _Work:
+    def _begin(self, one: ExtractorInput) -> VlmWork:
         places, pictures = shown_pictures(one, self.max_pictures, self.picture_side)
-        return _Work(one, places, pictures, item_words(one), Witness(one, places, self.knowledge), one.category)
+        words, witness = item_words(one), Witness(one, places, self.knowledge)
+        return VlmWork(one, places, pictures, words, witness, one.category, Kept.of(self, one))
 
     # -- the kind of thing ---------------------------------------------------------------------------------------------
 
@@ -153,16 +155,19 @@ class Vlm:
             return False
         return one.category is None or self.fields is None or _CATEGORY in self.fields
 
-    def _ask_categories(self, works: Sequence[_Work]) -> None:
+    def _ask_categories(self, works: Sequence[VlmWork]) -> None:
         """Find the kinds, in one step or two; without a legal answer a category stays as it came."""
         spec = self._kind_spec(None)
         if spec is None or not works:
             return
         for work in works:
+            work.order.append(_CATEGORY)
+        asked = [work for work in works if not self._keeps_category(work, spec)]
+        for work in asked:
             work.asked.append(_CATEGORY)
-        self._round([(work, part) for work in works for part in self.asker.parts((spec,), "product")])
+        self._round([(work, part) for work in asked for part in self.asker.parts((spec,), "product")])
         if self.asker.lists_answers:
-            below = [(work, narrow) for work in works if (narrow := self._narrowed(work)) is not None]
+            below = [(work, narrow) for work in asked if (narrow := self._narrowed(work)) is not None]
             tops = [work.found[_CATEGORY] for work, _ in below]
             self._round([(work, part) for work, narrow in below for part in self.asker.parts((narrow,), "product")])
             for (work, _), top in zip(below, tops, strict=True):
@@ -170,6 +175,32 @@ class Vlm:
                     work.found[_CATEGORY] = top  # it is one of these, and no more was told
         for work in works:
             work.category = next((v.value for v in work.found.get(_CATEGORY, ()) if v.value), work.one.category)
+        for work in asked:
+            work.asked_with[_CATEGORY] = self.category_sha(said(work.found.get(_CATEGORY, ())))
+
+    def _keeps_category(self, work: VlmWork, spec: AttributeSpec) -> bool:
+        """True where the kind that was found stands: the questions on the way to it are what they were."""
+        values = work.kept.category
+        sha = self.category_sha(said(values))
+        if values is None or work.kept.asked_with.get(_CATEGORY) != sha:
+            return False
+        root = self._root_of(said(values))
+        self._keep(work, (self._kind_spec(root) if root else None) or spec, sha, values)
+        return True
+
+    def category_sha(self, found: str | None) -> str:
+        """Of the questions that led to a kind (None: to none): the whole list, or the roots and what is below one."""
+        root = self._root_of(found)
+        specs = [self._kind_spec(None), self._kind_spec(root) if root else None]
+        return self.signer.sign([spec for spec in specs if spec is not None], "product", None)
+
+    def _root_of(self, kind: str | None) -> str | None:
+        """The root that a kind lies below, where the kind is found in two steps."""
+        spec = self._kind_spec(None)
+        if kind is None or spec is None or not self.asker.lists_answers:
+            return None
+        above = (kind, *sorted(self.knowledge.ancestors(kind))) if kind in self.knowledge.categories else ()
+        return next((one for one in above if one in spec.values), None)
 
     def _kind_spec(self, root: str | None) -> AttributeSpec | None:
         """The question for the kind: among those below a root, or the roots, or all where nothing is listed."""
@@ -188,7 +219,7 @@ class Vlm:
             self._kinds[root] = AttributeSpec.model_validate(spec.model_dump())
         return self._kinds[root]
 
-    def _narrowed(self, work: _Work) -> AttributeSpec | None:
+    def _narrowed(self, work: VlmWork) -> AttributeSpec | None:
         """The question among the kinds below the root that was found, or None where there is nothing below."""
         root = next((v.value for v in work.found.get(_CATEGORY, ()) if v.value), None)
         spec = self._kind_spec(root) if root else None
@@ -196,18 +227,42 @@ class Vlm:
 
     # -- its attributes ------------------------------------------------------------------------------------------------
 
-    def _ask_fields(self, works: Iterable[_Work]) -> None:
-        asks: list[tuple[_Work, Questions]] = []
+    def _ask_fields(self, works: Iterable[VlmWork]) -> None:
+        asks: list[tuple[VlmWork, Questions]] = []
         for work in works:
             schema = self.schemas.for_category(work.category, self.knowledge)
             if _CATEGORY in work.one.settled and self._may_ask(_CATEGORY):
                 work.settled.append(_CATEGORY)
             wanted = [spec for name, spec in schema.specs.items() if name != _CATEGORY and self._may_ask(name)]
             work.settled += [spec.name for spec in wanted if spec.name in work.one.settled]
-            specs = [spec for spec in wanted if spec.name not in work.one.settled]
+            specs = []
+            for spec in wanted:
+                if spec.name in work.one.settled:
+                    continue
+                sha = self.signer.sign((spec,), schema.thing, work.category)
+                work.order.append(spec.name)
+                if (values := work.kept.values(spec.name, sha)) is not None:
+                    self._keep(work, spec, sha, values)
+                else:
+                    work.asked_with[spec.name] = sha
+                    specs.append(spec)
             work.asked += [spec.name for spec in specs]
             asks += [(work, part) for part in self.asker.parts(specs, schema.thing)]
         self._round(asks)
+
+    def _keep(self, work: VlmWork, spec: AttributeSpec, sha: str, values: Sequence[AttributeValue]) -> None:
+        """Take answers over; where they stand in the item is looked up again, as other tables may read it otherwise."""
+        work.asked_with[spec.name] = sha
+        work.found[spec.name] = []
+        for value in values:
+            if value.status == "value":
+                sure = value.confidence / _UNFOUNDED if _is_unfounded(value) else value.confidence
+                reading = Reading("value", value.value, value.number, value.unit, sure)
+                value = self._founded(work, spec, reading, sure)
+            elif value.status == "failed" and (value.error or "") in (work.kept.error or "-"):
+                work.errors.append(value.error or "")
+                work.reply = work.kept.reply
+            work.found[spec.name].append(value)
 
     def _may_ask(self, name: str) -> bool:
         """Whether it is among what this extractor is to ask for."""
@@ -217,7 +272,7 @@ class Vlm:
 
     # -- one round -----------------------------------------------------------------------------------------------------
 
-    def _round(self, asks: Sequence[tuple[_Work, Questions]]) -> None:
+    def _round(self, asks: Sequence[tuple[VlmWork, Questions]]) -> None:
         """One call of the engine for all these requests, and their answers read into the works."""
         if not asks:
             return
@@ -230,7 +285,7 @@ class Vlm:
             work.usage += reply.usage
             self._take(work, questions.specs, reply)
 
-    def _take(self, work: _Work, specs: Sequence[AttributeSpec], reply: ChatReply) -> None:
+    def _take(self, work: VlmWork, specs: Sequence[AttributeSpec], reply: ChatReply) -> None:
         """Read one reply; one that cannot be read fails the attributes it was to answer, and is kept."""
         try:
             if reply.error:
@@ -239,32 +294,36 @@ class Vlm:
         except ReplyError as error:
             fault = str(error)
             work.errors.append(fault)
-            work.reply = _kept(reply.text) or work.reply
+            work.reply = kept_text(reply.text) or work.reply
             for spec in specs:
-                work.found[spec.name] = [_attribute(spec, Reading("failed", confidence=0.0, error=fault))]
+                work.found[spec.name] = [attribute_of(spec, Reading("failed", confidence=0.0, error=fault))]
             return
         for spec in specs:
             readings = read_answer(spec, parsed)
             if any(reading.status == "failed" for reading in readings):
-                work.reply = _kept(reply.text)
+                work.reply = kept_text(reply.text)
             if spec.name == _CATEGORY:  # the likelihood of both steps together
                 share, work.share = work.share, readings[0].confidence
                 readings = [replace(reading, confidence=reading.confidence * share) for reading in readings]
             work.found[spec.name] = [self._witnessed(work, spec, reading) for reading in readings]
 
-    def _witnessed(self, work: _Work, spec: AttributeSpec, reading: Reading) -> AttributeValue:
+    def _witnessed(self, work: VlmWork, spec: AttributeSpec, reading: Reading) -> AttributeValue:
         """The value with its evidence and its calibrated confidence."""
         sure = reading.confidence
         if self.calibration is not None and reading.status != "failed":
             sure = min(max(self.calibration.apply(self.name, spec.name, sure), 0.0), 1.0)
-        value = _attribute(spec, reading, sure)
-        if reading.status != "value":
-            return value
+        return (
+            attribute_of(spec, reading, sure) if reading.status != "value" else self._founded(work, spec, reading, sure)
+        )
+
+    def _founded(self, work: VlmWork, spec: AttributeSpec, reading: Reading, sure: float) -> AttributeValue:
+        """A value with its evidence; without any, it is believed less."""
+        value = attribute_of(spec, reading, sure)
         evidence = work.witness.evidence(value, spec)
         if not evidence:  # inferred from the words as a whole
             sure *= _UNFOUNDED
             evidence = (Evidence("text", value=value.value, extractor=self.name, confidence=sure),)
-        return _attribute(spec, reading, sure, evidence)
+        return attribute_of(spec, reading, sure, evidence)
 
 
 def open_vlm(
@@ -284,6 +343,7 @@ def open_vlm(
         ModelError, MissingExtraError: the model cannot be opened.
         ConfigError: the prompt is wrong, or a field is in no schema.
     """
+    settings.setdefault("decoding", {k: repr(v) for k, v in (options or {}).items() if k not in _PACE})
     settings.setdefault("prompt", prompt_of(address))
     if settings["prompt"] == "compact":  # a small model sees less than this anyway
         settings.setdefault("picture_side", 512)
@@ -300,40 +360,5 @@ def _has_something(one: ExtractorInput) -> bool:
     return bool(item.title.strip() or item.description.strip() or item.attributes or any(one.pictures))
 
 
-def _attribute(
-    spec: AttributeSpec, reading: Reading, confidence: float = 0.0, evidence: tuple[Evidence, ...] = ()
-) -> AttributeValue:
-    return AttributeValue(
-        name=spec.name,
-        dimension=spec.dimension,
-        value=reading.value,
-        status=reading.status,
-        number=reading.number,
-        unit=reading.unit,
-        kind=spec.kind,
-        confidence=confidence,
-        extractor=Vlm.name,
-        evidence=evidence,
-        error=reading.error,
-    )
-
-
-def _extraction(work: _Work) -> Extraction:
-    """Failed where a request failed, with each reason once; what the others told is kept."""
-    values = tuple(value for name in work.asked for value in work.found.get(name, ()))
-    errors = "; ".join(dict.fromkeys(work.errors))
-    return Extraction(
-        values,
-        work.category,
-        "failed" if errors else "ok",
-        errors or None,
-        asked=tuple(work.asked),
-        settled=tuple(work.settled),
-        usage=work.usage,
-        reply=work.reply,
-    )
-
-
-def _kept(text: str) -> str | None:
-    """A raw reply as it can be stored: of bounded length, and without halves of characters."""
-    return text[:_LONGEST_KEPT].encode("utf-8", "replace").decode("utf-8") or None
+def _is_unfounded(value: AttributeValue) -> bool:
+    return [(e.source, e.quote) for e in value.evidence] == [("text", None)]

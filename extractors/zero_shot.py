@@ -71,6 +71,7 @@ class ZeroShot:
 
     name = "zero_shot"
     needs_pictures = True
+    depends_on = ("pictures", "category")
 
     def __init__(
         self,

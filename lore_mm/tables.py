@@ -91,6 +91,15 @@ USAGE = pa.struct(
         _may("settled", pa.list_(_TEXT)),  # those it was not asked for, because earlier extractors had settled them
     ]
 )
+SHAS = pa.list_(pa.struct([_may("name", _TEXT), _may("sha", _TEXT)]))
+PACK_LINE = pa.struct(
+    [
+        _may("text", _TEXT),
+        _may("picture", pa.int32()),
+        _may("region", pa.list_(_NUMBER)),
+        _may("confidence", _NUMBER),
+    ]
+)
 DEMAND = pa.struct(
     [
         _may("dimension", _TEXT),
@@ -175,6 +184,9 @@ ATTRIBUTES = pa.schema(
         _may("provenance", PROVENANCE),
         _may("reply", _TEXT),  # a model's last raw answer, of a failed row, cut to MAX_REPLY characters
         _may("usage", USAGE),  # of rows whose extractor asks a model
+        _may("made_from", SHAS),  # what the extractor read of the item, and of those before it: part → sha
+        _may("asked_with", SHAS),  # attribute → sha of the question it answers; no sha where it was settled before
+        _may("pack", pa.list_(PACK_LINE)),  # text that was read on the pictures
     ]
 )
 EMBEDDINGS = pa.schema(
@@ -185,6 +197,7 @@ EMBEDDINGS = pa.schema(
         _may("text", pa.list_(pa.float32())),
         *_STATUS,
         _may("provenance", PROVENANCE),
+        _may("made_from", SHAS),  # text, pictures → sha
     ]
 )
 DEMANDS = pa.schema(
