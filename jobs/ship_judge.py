@@ -71,7 +71,7 @@ def main(
     metrics = {
         "name": out.name,
         "sft": _without_places(_json(sft / "metrics.json")),
-        "rl": _without_places(_json(rl / "metrics.json")),
+        "rl": {**_without_places(_json(rl / "metrics.json")), **_time_of_steps(lines[1])},
         "settings": {"sft": _without_places(_json(sft / "run.json")), "rl": _without_places(_json(rl / "run.json"))},
         "rows": _counted(read_chains(rows)),
         "licences": dict(_named(one) for one in licence),
@@ -106,6 +106,12 @@ def _weights(rl: Path, out: Path, budget: str) -> None:
 def _without_places(said: Mapping[str, Any]) -> dict[str, Any]:
     """What a run says of itself without the names of files on the machine where it ran."""
     return {name: value for name, value in said.items() if name not in _PLACES or not isinstance(value, str | list)}
+
+
+def _time_of_steps(log: str) -> dict[str, float]:
+    """The seconds of all steps, however often the run was started anew."""
+    seconds = sum(json.loads(line).get("step_seconds", 0.0) for line in log.splitlines())
+    return {"train_seconds": round(seconds, 1), "seconds": round(seconds, 1)}
 
 
 def _json(path: Path) -> Any:

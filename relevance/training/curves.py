@@ -73,7 +73,7 @@ def draw(log: Path, out: Path) -> int:
     names = [title for title in FIGURES.values() if any(one["figure"] == title for one in found)]
     panels = [_panel(alt, title, [one for one in found if one["figure"] == title]) for title in names]
     out.parent.mkdir(parents=True, exist_ok=True)
-    alt.concat(*panels, columns=_COLUMNS).resolve_scale(x="shared").save(str(out))
+    alt.concat(*panels, columns=_COLUMNS).save(str(out))
     return len(names)
 
 
@@ -103,7 +103,7 @@ def points(lines: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _panel(alt: Any, title: str, some: Sequence[Mapping[str, Any]]) -> Any:
-    x = alt.X("step:Q", title=None)
+    x = alt.X("step:Q", title=None, scale=alt.Scale(zero=False, nice=False))  # a stage of few steps has the whole width
     color = alt.Color("stage:N", sort=None, title="stage")
     base = alt.Chart(alt.Data(values=list(some)), title=title, width=_WIDTH, height=_HEIGHT)
     line = alt.Y("smooth:Q", title=None, scale=alt.Scale(zero=False))
