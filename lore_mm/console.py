@@ -6,7 +6,9 @@ import errno
 import io
 import json
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 # what no command can help, wherever it meets it: no permission, a read-only or full disk
 _OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 _INTERRUPTED = "interrupted; the same command goes on where it stopped"
+_TOLD_TO_END = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def for_people(json_wanted: bool = False) -> bool:
@@ -123,12 +126,16 @@ def command_app(function: Callable[..., Any] | typer.Typer, name: str) -> typer.
 def run(app: Callable[..., Any], arguments: Sequence[str] | None = None, name: str | None = None) -> None:
     """Run a front door: a LoreError becomes one line on stderr and its exit code.
 
-    Exit codes: 0 done · 1 something failed · 2 what was given is wrong · 130 interrupted.
+    A request to end (SIGTERM: a machine is taken away; SIGHUP: its terminal is) stops the command as an interrupt does.
+    Threads may still have calls in work then, and are waited for; a second signal ends at once.
+
+    Exit codes: 0 done · 1 something failed · 2 what was given is wrong · 130 interrupted · 143, 129 told to end.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a table is printed whatever the terminal's encoding
     try:
-        app(args=None if arguments is None else list(arguments), prog_name=name)
+        with _told_to_end():
+            app(args=None if arguments is None else list(arguments), prog_name=name)
     except LoreError as error:
         say(f"error: {error}")
         raise SystemExit(error.exit_code) from None
@@ -144,9 +151,35 @@ def run(app: Callable[..., Any], arguments: Sequence[str] | None = None, name: s
         say(f"error: a table of the store cannot be read: {' '.join(str(error).split())[:300]}")
         raise SystemExit(1) from None
     except KeyboardInterrupt:  # before the command began; typer turns a later one into SystemExit(130)
-        say(_INTERRUPTED)
+        _say_interrupted()
         raise SystemExit(130) from None
     except SystemExit as stop:
-        if stop.code == 130:
-            say(_INTERRUPTED)
+        if stop.code in (130, *(128 + number for number in _TOLD_TO_END)):
+            _say_interrupted()
         raise
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise SystemExit here, unless somebody has chosen what they do; the second time they kill."""
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    ours = threading.current_thread() is threading.main_thread()
+    mine = [n for n in _TOLD_TO_END if ours and signal.getsignal(n) == signal.SIG_DFL]
+    for number in mine:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _say_interrupted() -> None:
+    say(_INTERRUPTED)
+    main = threading.main_thread()
+    if threading.current_thread() is main and any(t is not main and not t.daemon for t in threading.enumerate()):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
