@@ -72,11 +72,17 @@ def _json_default(value: object) -> object:
 
 
 @contextmanager
-def progress(label: str, total: int | None, note: Callable[[], str] | None = None) -> Iterator[Callable[[int], None]]:
+def progress(
+    label: str,
+    total: int | None,
+    note: Callable[[], str] | None = None,
+    figures: Callable[[], dict[str, Any]] | None = None,
+) -> Iterator[Callable[[int], None]]:
     """A bar on stderr for work of `total` rows; yields a function to call with each number of rows done.
 
     It tells the time left and the rows a second, and what `note` gives: a few words on how it goes.
-    Off a terminal it prints a JSON line at most every ten seconds instead, so that a log stays readable.
+    Off a terminal it prints a JSON line at most every ten seconds instead, so that a log stays readable: job, done,
+    total, rows_per_s since the line before, eta_s at that rate, what `figures` gives, and the note.
     """
     if sys.stderr.isatty():
         columns = (
@@ -98,15 +104,20 @@ def progress(label: str, total: int | None, note: Callable[[], str] | None = Non
 
             yield advance_bar
         return
-    done, spoke = 0, time.monotonic()
+    done, told, spoke = 0, 0, time.monotonic()
 
     def advance(n: int) -> None:
-        nonlocal done, spoke
+        nonlocal done, told, spoke
         done += n
-        if time.monotonic() - spoke >= 10:
-            spoke = time.monotonic()
-            said = {"note": note()} if note else {}
-            sys.stderr.write(json.dumps({"job": label, "done": done, "total": total, **said}) + "\n")
+        if (passed := time.monotonic() - spoke) >= 10:
+            rate = (done - told) / passed
+            said: dict[str, Any] = {"job": label, "done": done, "total": total, "rows_per_s": round(rate, 3)}
+            if total is not None and rate:
+                said["eta_s"] = round((total - done) / rate, 1)
+            said |= figures() if figures else {}
+            said |= {"note": note()} if note else {}
+            told, spoke = done, time.monotonic()
+            sys.stderr.write(json.dumps(said) + "\n")
 
     yield advance
 
@@ -129,7 +140,8 @@ def run(app: Callable[..., Any], arguments: Sequence[str] | None = None, name: s
     A request to end (SIGTERM: a machine is taken away; SIGHUP: its terminal is) stops the command as an interrupt does.
     Threads may still have calls in work then, and are waited for; a second signal ends at once.
 
-    Exit codes: 0 done · 1 something failed · 2 what was given is wrong · 130 interrupted · 143, 129 told to end.
+    Exit codes: 0 done · 1 something failed · 2 what was given is wrong · 3 stopped at the cap of its spending, and what
+    was made is kept · 130 interrupted · 143, 129 told to end.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a table is printed whatever the terminal's encoding
@@ -137,7 +149,7 @@ def run(app: Callable[..., Any], arguments: Sequence[str] | None = None, name: s
         with _told_to_end():
             app(args=None if arguments is None else list(arguments), prog_name=name)
     except LoreError as error:
-        say(f"error: {error}")
+        say(f"{error.word}: {error}")
         raise SystemExit(error.exit_code) from None
     except OSError as error:
         if error.errno not in _OF_THE_MACHINE:

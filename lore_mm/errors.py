@@ -8,6 +8,7 @@
     ├── StoreError            a store is absent, unreadable, or of another shape
     ├── PlanError             another plan has already run in this place
     ├── ModelError            a model cannot be found, loaded or reached
+    ├── BudgetError           a run stopped at its cap; what was made is kept
     └── MissingExtraError     an optional dependency is absent; carries the pip command
 
 A failure of one row is data, not an exception: see `status` and `error` in `lore_mm.tables`.
@@ -19,6 +20,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 __all__ = [
+    "BudgetError",
     "ConfigError",
     "InputError",
     "LoreError",
@@ -36,6 +38,7 @@ class LoreError(Exception):
     """The root: its text is one line that says what is wrong and, where there is one, the way out."""
 
     exit_code = 1
+    word = "error"  # what a front door puts before the line
 
 
 class InputError(LoreError):
@@ -68,6 +71,13 @@ class PlanError(LoreError):
 
 class ModelError(LoreError):
     """A model cannot be found, loaded or reached."""
+
+
+class BudgetError(LoreError):
+    """A run stopped at the cap of its spending; nothing is wrong, and what was made is kept."""
+
+    exit_code = 3
+    word = "stopped"
 
 
 class MissingExtraError(LoreError):
