@@ -67,7 +67,7 @@ def _handed_on(one: ExtractorInput, extraction: Extraction) -> ExtractorInput:
 
 
 def _extract(extractor: Extractor, inputs: list[ExtractorInput]) -> list[Extraction]:
-    """One extraction an input: what stands of it, and the rest made. `inputs` get their pictures where that needs them."""
+    """What stands of each input, else what is made of it; `inputs` get their pictures where that needs them."""
     found = [standing(extractor, one) for one in inputs]
     todo = [i for i, one in enumerate(found) if one is None]
     if extractor.needs_pictures:

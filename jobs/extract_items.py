@@ -2,7 +2,8 @@
 
 One row of ATTRIBUTES for each extractor and one, `merge`, for the verdict; an item counts as its verdict does. An item
 with a picture that cannot be read is failed and says so, and keeps what its text told. Which items are stale is decided
-by content: the seller's row, the pictures' bytes, and the shas of the extractors.
+by content: the seller's row, the pictures' bytes, and the shas of the extractors. Of a stale item only those rows are
+made again, and of a model's rows those attributes, that something has changed for; what stands is not written again.
 
 A vision-language model is asked last, and only for what the gate does not hold for settled (`extractors.gate`). The
 rows of extractors keep their own confidences, so that a calibration can be fitted on them again; the verdict has
@@ -14,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Unpack
 
@@ -25,9 +27,13 @@ from extractors.cascade import extract_all
 from extractors.gate import Gate
 from extractors.merge import Merger
 from extractors.protocol import Extraction, Extractor, ExtractorInput
-from jobs.asked import Asked, usage_row
+from extractors.reuse import parts_read
+from jobs.asked import Asked
+from jobs.carry import Carry
+from jobs.extraction_rows import NEEDED, VERDICT, extraction_row, verdict_row
 from jobs.ingest import ingest_items
-from jobs.item_input import ItemInput, LoadedItem, picture_settings
+from jobs.item_input import ItemInput, picture_settings
+from jobs.item_to_extract import ItemToExtract, load_with_earlier
 from jobs.open_extractors import (
     DEFAULT,
     EXTRACTORS,
@@ -61,8 +67,6 @@ from lore_mm.knowledge import load_knowledge
 from lore_mm.models import DEFAULT_CHAT, DEFAULT_EMBEDDER, Embedder
 from lore_mm.rows import attributes_table
 from lore_mm.schema import load_schemas
-from lore_mm.tables import MAX_REPLY
-from lore_mm.types import Provenance
 from stores.features import FeatureStore, open_store
 
 __all__ = ["ExtractItems", "extract_items", "main"]
@@ -81,7 +85,7 @@ class ExtractItems(ItemInput):
     """Extractors over micro-batches of items (see `jobs.work.Work`)."""
 
     job, table = "extract_items", "attributes"
-    verdict: Mapping[str, str] = {"extractor": "merge"}
+    verdict: Mapping[str, str] = {"extractor": VERDICT}
 
     def __init__(
         self,
@@ -106,25 +110,40 @@ class ExtractItems(ItemInput):
             "allow_hosts": list(policy.allow_hosts),
         }
         self.settings_sha = sha_of(made_with)
+        self._carry: Carry | None = None
 
-    def process(self, rows: pa.Table, loaded: list[LoadedItem]) -> pa.Table:
-        """Rows of ATTRIBUTES: for each item one an extractor, in the order they ran, and last the verdict."""
+    def recall(self, version: int | None, retry_failed: bool) -> None:
+        """Take over what stands at this version of ATTRIBUTES, as far as it may (see `jobs.work.Recalls`)."""
+        self._carry = Carry(self.store, self.table, "item_id", NEEDED, version, retry_failed)
+
+    def load(self, rows: pa.Table) -> tuple[list[str], list[Any]]:
+        """The input shas, and an ItemToExtract a row."""
+        return load_with_earlier(self, rows, self._carry)
+
+    def process(self, rows: pa.Table, loaded: list[ItemToExtract]) -> pa.Table:
+        """Rows of ATTRIBUTES: for each item one an extractor that made something, in order, and last the verdict."""
         usable = [one for one in loaded if one.error is None]
-        inputs = [ExtractorInput(i.item, None, i.pictures, i.picture_errors) for i in usable]
-        found = iter(extract_all(inputs, self.extractors, self.merger, self.gate))
+        found = iter(extract_all([self._input(i) for i in usable], self.extractors, self.merger, self.gate))
         made: list[dict[str, Any]] = []
         for one in loaded:
-            extractions = {"merge": Extraction(status="failed", error=one.error)} if one.error else next(found)
+            extractions = {VERDICT: Extraction(status="failed", error=one.error)} if one.error else next(found)
             item_id = one.item.item_id
-            made += [_row(item_id, name, e, self.shas[name]) for name, e in extractions.items() if name != "merge"]
-            made.append(_verdict(one, extractions))
-            self.asked.add(extractions.values())
+            new = {n: e for n, e in extractions.items() if n != VERDICT and not one.stands(n, e)}
+            made += [extraction_row(item_id, name, e, self.shas[name]) for name, e in new.items()]
+            made.append(verdict_row(one.looked_at(), extractions, one.content))
+            self.asked.add(new.values())
         return attributes_table(made)
+
+    def _input(self, one: ItemToExtract) -> ExtractorInput:
+        look = partial(one.look, self.picture) if one.put_off else None
+        return ExtractorInput(
+            one.item, None, one.pictures, one.picture_errors, content=one.content, earlier=one.earlier, look=look
+        )
 
     def failed(self, rows: pa.Table, error: str) -> pa.Table:
         """Verdicts only, with nothing but the reason."""
         return attributes_table(
-            _row(item_id, "merge", Extraction(status="failed", error=error), "")
+            extraction_row(item_id, VERDICT, Extraction(status="failed", error=error), "")
             for item_id in map(str, rows.column("item_id").to_pylist())
         )
 
@@ -135,38 +154,12 @@ class _OneAtATime:
     def __init__(self, extractor: Extractor) -> None:
         self._extractor, self._lock = extractor, threading.Lock()
         self.name, self.needs_pictures, self.sha = extractor.name, extractor.needs_pictures, extractor.sha
+        self.depends_on = parts_read(extractor)
 
     def extract(self, inputs: Sequence[ExtractorInput]) -> list[Extraction]:
         """As the extractor does."""
         with self._lock:
             return self._extractor.extract(inputs)
-
-
-def _row(item_id: str, name: str, extraction: Extraction, settings_sha: str) -> dict[str, Any]:
-    return {
-        "item_id": item_id,
-        "extractor": name,
-        "category": extraction.category,
-        "attributes": extraction.attributes,
-        "status": extraction.status,
-        "error": extraction.error,
-        "provenance": Provenance(maker=name, settings_sha=settings_sha),
-        "reply": extraction.reply[:MAX_REPLY] if extraction.reply else None,
-        "usage": usage_row(extraction),
-    }
-
-
-def _verdict(one: LoadedItem, extractions: Mapping[str, Extraction]) -> dict[str, Any]:
-    """The row of the merger: failed where a picture could not be read too, with each reason once."""
-    verdict = extractions["merge"]
-    failures = {n: e.error or "failed" for n, e in extractions.items() if e.status == "failed" and n != "merge"}
-    said, of_pictures = verdict.error, "; ".join(dict.fromkeys(e for e in one.picture_errors if e))
-    if said == "; ".join(f"{name}: {error}" for name, error in failures.items()):  # else the merger itself failed
-        said = "; ".join(f"{name}: {error}" for name, error in failures.items() if error != of_pictures)
-    faults = [fault for fault in (one.picture_fault, said) if fault]
-    failed = verdict.status == "failed" or one.picture_fault is not None
-    row = _row(one.item.item_id, "merge", verdict, "")
-    return {**row, "status": "failed" if failed else "ok", "error": "; ".join(faults) if failed else None}
 
 
 def extract_items(

@@ -42,6 +42,7 @@ class LoadedItem:
     error: str | None = None  # why the item itself could not be used; then it has no pictures
     pictures: tuple[Image | None, ...] = ()
     picture_errors: tuple[str | None, ...] = ()
+    picture_shas: tuple[str, ...] = ()
 
     @property
     def picture_fault(self) -> str | None:
@@ -80,12 +81,15 @@ class ItemInput:
     def input_shas(self, rows: pa.Table) -> list[str]:
         """Item sha and picture shas together; pictures are read, not decoded."""
         own = [row["provenance"]["input_sha"] for row in rows.select(["provenance"]).to_pylist()]
-        pictures = self._map(rows, self._sha)
-        return [sha_of([sha, *found]) for sha, found in zip(own, pictures, strict=True)]
+        return [sha_of([sha, *found]) for sha, found in zip(own, self.picture_shas(rows), strict=True)]
+
+    def picture_shas(self, rows: pa.Table) -> list[list[str]]:
+        """The mark of each picture of each row; they are read, not decoded."""
+        return self._map(rows, self._sha)
 
     def load(self, rows: pa.Table) -> tuple[list[str], list[Any]]:
         """The input shas, and a LoadedItem a row."""
-        found = self._map(rows, self._picture)
+        found = self._map(rows, self.picture)
         shas, loaded = [], []
         for row, pictures in zip(rows.to_pylist(), found, strict=True):
             shas.append(sha_of([row["provenance"]["input_sha"], *(sha for sha, _, _ in pictures)]))
@@ -95,6 +99,7 @@ class ItemInput:
                     (row["error"] or "failed at ingest") if row["status"] != "ok" else None,
                     tuple(picture for _, picture, _ in pictures),
                     tuple(error for _, _, error in pictures),
+                    tuple(sha for sha, _, _ in pictures),
                 )
             )
         return shas, loaded
@@ -124,7 +129,8 @@ class ItemInput:
         except PictureError:
             return _UNREAD
 
-    def _picture(self, ref: str, root: str | None) -> tuple[str, Image | None, str | None]:
+    def picture(self, ref: str, root: str | None) -> tuple[str, Image | None, str | None]:
+        """A picture's mark, the decoded picture, and why there is none."""
         sha = _UNREAD
         try:
             sha, data = self._read(ref, root)

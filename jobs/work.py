@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lore_mm.errors import ConfigError, MissingExtraError, ModelError, PlanError, StoreError
 
-__all__ = ["Broken", "Work", "input_shas", "load_rows", "make_rows", "verdicts"]
+__all__ = ["Broken", "Recalls", "Work", "input_shas", "load_rows", "make_rows", "verdicts"]
 
 _STOPS_THE_JOB = (StoreError, ModelError, ConfigError, MissingExtraError, PlanError)
 
@@ -61,6 +61,18 @@ class Work(Protocol):
 
     def failed(self, rows: pa.Table, error: str) -> pa.Table:
         """Output rows, status failed, for rows that `load` or `process` could not bear."""
+        ...
+
+
+@runtime_checkable
+class Recalls(Protocol):
+    """Work that takes over parts of what stands in its own table, where only a part of a row's input has changed."""
+
+    def recall(self, version: int | None, retry_failed: bool) -> None:
+        """What stands is that of this version of the table, None where there is none; told before anything is loaded.
+
+        With `retry_failed` what failed of it is made again. Where this was never told nothing is taken over.
+        """
         ...
 
 
@@ -137,7 +149,8 @@ def _check_law(work: Work, rows: pa.Table, made: pa.Table) -> None:
     """The row law: as many verdicts as rows, in the same order, with the same keys, each ok or failed."""
     said = verdicts(work, made)
     for name in work.key:
-        if said.column(name).to_pylist() != rows.column(name).to_pylist():
+        have, want = said.column(name), rows.column(name)
+        if not have.equals(want) and have.to_pylist() != want.to_pylist():
             raise RuntimeError(f"{work.job} broke the row law: {said.num_rows} results for {rows.num_rows} rows")
-    if strange := {str(status) for status in said.column("status").to_pylist()} - {"ok", "failed"}:
+    if strange := {str(status) for status in pc.unique(said.column("status")).to_pylist()} - {"ok", "failed"}:
         raise RuntimeError(f"{work.job} gave a row the status {sorted(strange)}; legal: ok, failed")
