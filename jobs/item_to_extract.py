@@ -25,7 +25,7 @@ from lore_mm.rows import item_from_row
 if TYPE_CHECKING:
     from jobs.extract_items import ExtractItems
 
-__all__ = ["ItemToExtract", "Looked", "load_with_earlier"]
+__all__ = ["ItemToExtract", "Looked", "load_with_earlier", "with_earlier"]
 
 Looked = tuple[str, Image | None, str | None]  # a picture's mark, the picture, why there is none
 
@@ -64,8 +64,7 @@ class ItemToExtract(LoadedItem):
 def load_with_earlier(work: ExtractItems, rows: pa.Table, carry: Carry | None) -> tuple[list[str], list[Any]]:
     """The input shas of rows of ITEMS, and an ItemToExtract of each."""
     ids = [str(item_id) for item_id in rows.column("item_id").to_pylist()]
-    stand = [earlier_from_rows(found, carry.again) for found in carry.rows(ids)] if carry else [{} for _ in ids]
-    how = sha_of(picture_settings(work.policy))
+    stand, how = _standing(carry, ids), sha_of(picture_settings(work.policy))
     late = _put_off(work, rows, stand, how) if work.with_pictures else {}
     now = ItemInput.load(work, rows.filter(pa.array([i not in late for i in range(len(ids))], pa.bool_())))
     loaded = iter(zip(*now, strict=True))
@@ -75,18 +74,30 @@ def load_with_earlier(work: ExtractItems, rows: pa.Table, carry: Carry | None) -
             sha, one = late[i]
         else:
             sha, read = next(loaded)
-            one = ItemToExtract(
-                read.item,
-                read.error,
-                read.pictures,
-                read.picture_errors,
-                read.picture_shas,
-                content=content_of(read.item, [how, *_marks(read)]),
-                earlier=earlier,
-            )
+            one = _to_extract(read, how, earlier)
         shas.append(sha)
         made.append(one)
     return shas, made
+
+
+def with_earlier(work: ExtractItems, loaded: Sequence[LoadedItem], carry: Carry | None) -> list[ItemToExtract]:
+    """Loaded items as items to extract; those that were loaded elsewhere by `ItemInput` alone are made so."""
+    plain = [one for one in loaded if not isinstance(one, ItemToExtract)]
+    stand = iter(_standing(carry, [one.item.item_id for one in plain]))
+    how = sha_of(picture_settings(work.policy))
+    return [one if isinstance(one, ItemToExtract) else _to_extract(one, how, next(stand)) for one in loaded]
+
+
+def _standing(carry: Carry | None, ids: Sequence[str]) -> list[dict[str, Earlier]]:
+    return [earlier_from_rows(found, carry.again) for found in carry.rows(ids)] if carry else [{} for _ in ids]
+
+
+def _to_extract(one: LoadedItem, how: str, earlier: Mapping[str, Earlier]) -> ItemToExtract:
+    return ItemToExtract(
+        *(one.item, one.error, one.pictures, one.picture_errors, one.picture_shas),
+        content=content_of(one.item, [how, *_marks(one)]),
+        earlier=earlier,
+    )
 
 
 def _put_off(
