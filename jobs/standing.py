@@ -24,6 +24,7 @@ __all__ = ["Standing", "hashes", "newest", "sampled", "standing_in"]
 
 Hashes = NDArray[np.uint64]
 _READ_ROWS = 65_536
+_KINDS = (np.uint64, np.uint64, np.bool_)  # of inputs, settings, ok
 
 
 def hashes(table: pa.Table | pa.RecordBatch, columns: Sequence[str]) -> Hashes:
@@ -76,7 +77,7 @@ def standing_in(
 
     The newest row of each key; with `run_ids`, the rows that these runs have made, which are one a key.
     """
-    parts: list[tuple[Hashes, Hashes, Hashes, NDArray[np.bool_]]] = []
+    parts: list[list[NDArray[Any]]] = [[], [], [], []]  # keys, inputs, settings, ok
     made_at: list[datetime] = []
     columns = list(dict.fromkeys([*key, *verdict, "status", "provenance"]))
     batches: Iterator[pa.RecordBatch] = iter(())
@@ -90,19 +91,29 @@ def standing_in(
         if batch.num_rows:
             ok = pc.equal(batch.column("status"), pa.scalar("ok")).to_numpy(zero_copy_only=False)
             made_from = [hashes(batch, [f"provenance.{sha}"]) for sha in ("input_sha", "settings_sha")]
-            parts.append((hashes(batch, key), made_from[0], made_from[1], ok))
+            for held, column in zip(parts, (hashes(batch, key), *made_from, ok), strict=True):
+                held.append(column)
             if (at := pc.max(_array(batch, "provenance.made_at")).as_py()) is not None:
                 made_at.append(at)
-    if not parts:
-        nothing = np.empty(0, np.uint64)
-        return Standing(nothing, nothing, nothing, np.empty(0, np.bool_))
-    keys, inputs, settings, ok = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    keys = _let_go(parts[0], np.uint64)
     order = np.argsort(keys, kind="stable")
-    return Standing(keys[order], inputs[order], settings[order], ok[order], max(made_at, default=None))
+    keys = keys[order]
+    inputs, settings, ok = (_let_go(held, kind)[order] for held, kind in zip(parts[1:], _KINDS, strict=True))
+    return Standing(keys, inputs, settings, ok, max(made_at, default=None))
+
+
+def _let_go(held: list[NDArray[Any]], kind: type) -> NDArray[Any]:
+    """One array of many, which are no longer held after: a table's worth of them at a time is enough."""
+    whole = np.concatenate([np.empty(0, kind), *held])
+    held.clear()
+    return whole
 
 
 def newest(keys: Hashes) -> NDArray[np.bool_]:
     """True at the last row of each key."""
+    ordered = np.sort(keys)
+    if not (ordered[1:] == ordered[:-1]).any():  # nearly always: a store's own reading gives one row a key
+        return np.ones(len(keys), np.bool_)
     mask = np.zeros(len(keys), np.bool_)
     _, first_from_end = np.unique(keys[::-1], return_index=True)
     mask[len(keys) - 1 - first_from_end] = True
