@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from lore_mm.errors import StoreError, nearest
 from lore_mm.tables import KEYS, TABLES, check_table
+from stores.log_faults import broken_entry, check_end
 from stores.shapes import check_shape, needs_merge
 from stores.streams import keep_rows, rebatch, stream_files
 
@@ -85,7 +86,7 @@ class FeatureStore:
         self.uri = str(self.folder) if self.folder else str(uri).rstrip("/")
         self._options = dict(storage_options) if storage_options else None
         self._known_newest: dict[str, tuple[tuple[Any, int], NDArray[np.int64]]] = {}
-        self._ids: dict[str, str] = {}  # of the tables as they were seen here first
+        self._seen: dict[str, tuple[str, int]] = {}  # table → its id, and the version that stands at least
 
     def __repr__(self) -> str:
         return f"FeatureStore({self.uri!r})"
@@ -148,7 +149,8 @@ class FeatureStore:
         rows = rows.select(schema.names).cast(schema).combine_chunks()
         for attempt in range(_ATTEMPTS):
             try:
-                delta = self._same(table, self._open(table)) or self._create(table)
+                seen = self._seen.get(table)
+                delta = self._same(table, seen, self._open(table)) or self._create(table)
                 if transaction:
                     app_id, n = transaction
                     done = delta.transaction_version(app_id)
@@ -156,6 +158,7 @@ class FeatureStore:
                         return None
                 self._check_writable(table)
                 _write(delta, rows, transaction)
+                self._saw(table, delta)
                 return delta.version()
             except CommitFailedError:  # another process was faster: look again at what it did
                 time.sleep(random.uniform(0.5, 1.0) * min(0.02 * 2**attempt, 2.0))
@@ -168,11 +171,15 @@ class FeatureStore:
         if self.folder is not None and not os.access(self.folder / table, os.W_OK):
             raise StoreError(f"cannot append to {table} in {self.uri}: no permission to write there")
 
-    def _same(self, table: str, delta: DeltaTable | None) -> DeltaTable | None:
-        """Refuse to append to a table that is not the one seen before: the rows already there would be missing."""
-        if table in self._ids and (delta is None or str(delta.metadata().id) != self._ids[table]):
-            raise StoreError(f"cannot append to {table} in {self.uri}: it was deleted or replaced while it was in use")
+    def _same(self, table: str, seen: tuple[str, int] | None, delta: DeltaTable | None) -> DeltaTable | None:
+        """Refuse to append to a table that is not the one seen before: rows already there would be missing."""
+        if seen and (delta is None or str(delta.metadata().id) != seen[0] or delta.version() < seen[1]):
+            raise StoreError(f"cannot append to {table} in {self.uri}: deleted, replaced or set back while in use")
         return delta
+
+    def _saw(self, table: str, delta: DeltaTable) -> None:
+        now = str(delta.metadata().id), delta.version()
+        self._seen[table] = max(now, self._seen.get(table, now), key=lambda one: one[1])
 
     def _create(self, table: str) -> DeltaTable:
         if self.folder is not None and not self.folder.is_dir():
@@ -332,9 +339,12 @@ class FeatureStore:
         except (DeltaError, OSError, OverflowError) as error:  # a negative version overflows
             if version is not None and (present := self._open(table)) and not 0 <= version <= present.version():
                 raise StoreError(f"table {table} has versions 0 to {present.version()}, not {version}") from None
-            raise StoreError(f"cannot read table {table} in {self.uri}: {_one_line(error)}") from None
+            fault = self.folder and broken_entry(self.folder / table)
+            raise StoreError(f"cannot read table {table} in {self.uri}: {fault or _one_line(error)}") from None
         check_shape(table, delta, self.uri)
-        self._ids.setdefault(table, str(delta.metadata().id))
+        if self.folder:
+            check_end(self.folder / table, delta.version())
+        self._saw(table, delta)
         return delta
 
     def _must_open(self, table: str, version: int | None) -> DeltaTable:

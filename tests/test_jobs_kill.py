@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import random
 import signal
 import subprocess
 import sys
@@ -33,16 +32,25 @@ def address(tmp_path):
     return tmp_path / "store"
 
 
-def start(address, instant="never", number=0, in_flight=1):
-    command = [sys.executable, str(SCRIPT), str(address), str(address / "log"), instant, str(number), str(in_flight)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(address, **options):
+    """The job as a process; it has begun to work when this returns."""
+    command = [sys.executable, str(SCRIPT), str(address), str(address / "log"), json.dumps(options)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
 
 
-def finish(address, in_flight=1):
-    process = start(address, in_flight=in_flight)
-    out, err = process.communicate(timeout=60)
+def finish(address, **options):
+    process = start(address, **options)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return out, err
+
+
+def ends(process):
+    """Wait for the end; what became of it."""
+    process.communicate(timeout=120)
+    return process.returncode
 
 
 def check(address, kills, in_flight=1):
@@ -76,9 +84,7 @@ def check(address, kills, in_flight=1):
     ],
 )
 def test_killed_at_a_named_instant(address, instant, number):
-    process = start(address, instant, number)
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
+    assert ends(start(address, instant=instant, number=number)) == -signal.SIGKILL
     out, _ = finish(address)
     check(address, kills=1)
     assert f"n_in={N}, n_ok={N}, n_failed=0, n_skipped=0" in out
@@ -87,53 +93,25 @@ def test_killed_at_a_named_instant(address, instant, number):
 @pytest.mark.parametrize(("instant", "number"), [("process", 5), ("files", 4), ("committed", 1), ("finish", 0)])
 def test_killed_with_several_in_flight(address, instant, number):
     """Commits keep their order, whatever else was in work; how many are in flight may change between two starts."""
-    process = start(address, instant, number, in_flight=3)
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
+    assert ends(start(address, instant=instant, number=number, in_flight=3)) == -signal.SIGKILL
     finish(address, in_flight=2)
     check(address, kills=1, in_flight=3)
 
 
 def test_killed_again_and_again(address):
-    """Each start dies at its first or second commit, and yet the work gets done."""
+    """Each start dies at its second commit or its second micro-batch, and yet the work gets done."""
     kills = 0
     for attempt in range(30):
-        process = start(address, ["files", "committed", "process"][attempt % 3], 2)
-        process.communicate(timeout=60)
-        if process.returncode == 0:
+        instant = ["files", "committed", "process"][attempt % 3]
+        if ends(start(address, instant=instant, number=2)) == 0:
             break
         kills += 1
     assert 4 <= kills < 30
     check(address, kills)
 
 
-def test_killed_from_outside_at_any_time(address):
-    """The same from outside, whenever it happens to be; a start after the end has nothing to do."""
-    lots = random.Random(7)
-    kills = 0
-    for _ in range(4):
-        process = start(address)
-        time.sleep(lots.uniform(0.4, 1.2))
-        process.kill()
-        process.communicate(timeout=60)
-        kills += process.returncode == -signal.SIGKILL
-    finish(address)
-    check(address, kills)
-
-
-def test_several_at_once(address):
-    """The same command four times at the same moment, one of them killed: still each row once."""
-    starts = [start(address, "process", 3), *(start(address) for _ in range(3))]
-    for process in starts:
-        process.communicate(timeout=60)
-    assert [p.returncode for p in starts][1:] == [0, 0, 0]
-    finish(address)
-    rows = open_store(address).scan("demands").collect()
-    assert rows["query_id"].to_list() == [f"q{i:03}" for i in range(N)]
-
-
 def test_what_a_killed_run_leaves_is_seen_as_unfinished(address):
-    start(address, "committed", 3).communicate(timeout=60)
+    ends(start(address, instant="committed", number=3))
     (run,) = read_runs(open_store(address))
     assert run.finished_at is None
     assert run.counts is None
