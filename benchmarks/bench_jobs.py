@@ -1,29 +1,37 @@
 """What the spine of a job costs: jobs that do next to nothing, against the bare work beneath them.
 
-    python benchmarks/bench_jobs.py                  # 50,000 rows
-    python benchmarks/bench_jobs.py --rows 1000000   # memory over size; minutes
+    python benchmarks/bench_jobs.py                                # 50,000 rows by size of micro-batch, then pictures
+    python benchmarks/bench_jobs.py --only rows --rows 1000000     # one part, other sizes
+    python benchmarks/bench_jobs.py --only memory                  # 100,000 and 1,000,000 rows; minutes
 
-For each size of micro-batch: rows a second of the job (plan, read, hash, skip, check, stamp, commit), of its rerun with
-nothing changed, and of bare `write_deltalake` calls that append the very same rows in the same pieces. `share` is the
-part of the bare rate that the job keeps; the two are measured in one process, one after the other. `peak_mib` is the
-process's high-water mark so far.
+Every job runs in a fresh process. Rates `…_core_s` are a second of processor time, of all threads together, so that
+they hold on a machine that does other things too; `…_s` are a second of the clock. Ratios are of one process, measured
+one after the other.
 
-The last line is of a job over items with one JPEG of 384 × 384 pixels each, against a bare loop that reads and decodes
-the same files with as many threads.
+rows: of each size of micro-batch the job (plan, read, hash, skip, check, stamp, commit), its rerun with nothing
+changed, what a run broken off at its half costs before it goes on, and bare `write_deltalake` calls that append the
+very same rows in the same pieces. `share` is the part of the bare rate that the job keeps.
+
+pictures: a job over items with one JPEG of 384 × 384 pixels each, made of the demo catalogue's photos, against a bare
+loop of Pillow that opens the same files and decodes them to RGB, with as many threads.
+
+memory: the same job over few and over many rows: the most memory a process held (`peak_mib`) and what it held before
+it began (`imports_mib`); processor time a row in windows of 100,000 rows, as rates.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pyarrow as pa
 import typer
 from deltalake import write_deltalake
@@ -33,13 +41,17 @@ from jobs.ingest import ingest_items
 from jobs.item_input import ItemInput, LoadedItem
 from jobs.spine import run_job
 from lore_mm.console import command_app, print_json, run
-from lore_mm.images import PicturePolicy, load_picture
+from lore_mm.errors import ModelError
+from lore_mm.images import PicturePolicy
 from lore_mm.tables import DEMANDS, EMBEDDINGS, QUERIES
 from stores.features import FeatureStore, open_store
 
+PHOTOS = Path(__file__).parents[1] / "examples" / "demo"
+WINDOW = 100_000
+
 
 class Trivial:
-    """Query rows to demand rows, column by column."""
+    """Query rows to demand rows, column by column; a dead engine after `rows`, where they are given."""
 
     job, table = "trivial", "demands"
     reads: tuple[str, ...] = ("queries",)
@@ -48,8 +60,10 @@ class Trivial:
     settings: Mapping[str, Any] = {"version": 1}
     settings_sha = "trivial 1"
 
-    def __init__(self, store: FeatureStore) -> None:
-        self.store = store
+    def __init__(self, store: FeatureStore, rows: int | None = None) -> None:
+        self.store, self.rows = store, rows
+        self.done = 0
+        self.ticks: list[tuple[int, float]] = []  # rows done as a micro-batch began, and the processor time then
 
     def read(
         self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int, start: int = 0
@@ -67,27 +81,24 @@ class Trivial:
 
     def process(self, rows: pa.Table, loaded: list[Any]) -> pa.Table:
         """As many rows as came in."""
+        if self.rows is not None and self.done >= self.rows:
+            raise ModelError("broken off")
+        self.ticks.append((self.done, time.process_time()))
         n = rows.num_rows
+        self.done += n
+        maker = pa.StructArray.from_arrays([pa.repeat("trivial", n)], names=["maker"])
         known = {
             "query_id": rows.column("query_id"),
             "query": rows.column("query"),
             "normalized": rows.column("query"),
-            "status": pa.array(["ok"] * n),
-            "provenance": pa.array([{"maker": "trivial"}] * n, DEMANDS.field("provenance").type),
+            "status": pa.repeat("ok", n),
+            "provenance": maker.cast(DEMANDS.field("provenance").type),
         }
         return pa.table([known.get(f.name, pa.nulls(n, f.type)) for f in DEMANDS], schema=DEMANDS)
 
     def failed(self, rows: pa.Table, error: str) -> pa.Table:
         """Nothing fails here."""
         raise AssertionError(error)
-
-
-def bare(pieces: Sequence[pa.Table], folder: Path) -> float:
-    """Seconds to append the pieces, a commit each."""
-    began = time.perf_counter()
-    for piece in pieces:
-        write_deltalake(str(folder), piece, mode="append")
-    return time.perf_counter() - began
 
 
 class Glance(ItemInput):
@@ -113,76 +124,197 @@ class Glance(ItemInput):
         raise AssertionError(error)
 
 
-def measure_pictures(n: int, batch_rows: int, folder: Path) -> dict[str, Any]:
-    """A job that is bound by decoding."""
-    noise = np.random.default_rng(0).integers(0, 255, (48, 48, 3), np.uint8)
+def timed(action: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds of the processor and of the clock."""
+    processor, clock = time.process_time(), time.perf_counter()
+    action()
+    return time.process_time() - processor, time.perf_counter() - clock
+
+
+def peak_mib() -> int:
+    """The most memory that this process has held."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def make_queries(folder: Path, rows: int) -> None:
+    """A store of so many queries."""
+    store = open_store(folder / "store", create=True)
+    for start in range(0, rows, WINDOW):
+        numbers = range(start, min(start + WINDOW, rows))
+        known = {
+            "query_id": pa.array([f"query-{i:09}" for i in numbers]),
+            "query": pa.array([f"a query of some words, number {i}" for i in numbers]),
+        }
+        columns = [known.get(f.name, pa.nulls(len(numbers), f.type)) for f in QUERIES]
+        store.append("queries", pa.table(columns, schema=QUERIES))
+
+
+def make_rows(folder: Path, rows: int, batch_rows: int) -> dict[str, Any]:
+    """The job over all queries that have not been done, and what it held."""
+    imports, store = peak_mib(), open_store(folder / "store")
+    work = Trivial(store)
+    began = time.process_time()
+    processor, clock = timed(lambda: run_job(store, work, batch_rows=batch_rows))
+    if store.count("demands") != rows:
+        raise AssertionError(f"{store.count('demands')} rows of {rows}")
+    ticks = [*work.ticks, (work.done, began + processor)]
+    marks = [next(tick for tick in ticks if tick[0] >= min(start, work.done)) for start in range(0, work.done, WINDOW)]
+    marks.append(ticks[-1])
+    windows = [round((b[0] - a[0]) / (b[1] - a[1])) for a, b in pairwise(marks) if b[0] > a[0]]
+    return {
+        "rows": rows,
+        "batch_rows": batch_rows,
+        "rows_core_s": round(work.done / processor),
+        "rows_s": round(work.done / clock),
+        "first_row_after_core_s": round(ticks[0][1] - began, 3),
+        "windows_rows_core_s": windows,
+        "imports_mib": imports,
+        "peak_mib": peak_mib(),
+    }
+
+
+def make_nothing(folder: Path, rows: int, batch_rows: int) -> dict[str, Any]:
+    """The rerun with nothing changed."""
+    imports, store = peak_mib(), open_store(folder / "store")
+    work = Trivial(store)
+    processor, clock = timed(lambda: run_job(store, work, batch_rows=batch_rows))
+    if work.done:
+        raise AssertionError(f"{work.done} rows were made again")
+    return {
+        "rows": rows,
+        "rerun_rows_core_s": round(rows / processor),
+        "rerun_rows_s": round(rows / clock),
+        "imports_mib": imports,
+        "peak_mib": peak_mib(),
+    }
+
+
+def break_off(folder: Path, rows: int, batch_rows: int) -> None:
+    """The job, up to its half."""
+    store = open_store(folder / "store")
+    try:
+        run_job(store, Trivial(store, rows // 2), batch_rows=batch_rows)
+    except ModelError:
+        return
+    raise AssertionError("it went on")
+
+
+def make_bare(folder: Path, rows: int, batch_rows: int) -> dict[str, Any]:
+    """The same rows, appended by the library alone."""
+    batches = open_store(folder / "store").batches("demands", rows=batch_rows)
+    pieces = [pa.Table.from_batches([batch]) for batch in batches]
+
+    def append() -> None:
+        for piece in pieces:
+            write_deltalake(str(folder / "bare"), piece, mode="append")
+
+    processor, clock = timed(append)
+    return {"bare_rows_core_s": round(rows / processor), "bare_rows_s": round(rows / clock), "commits": len(pieces)}
+
+
+def make_pictures(folder: Path, n: int, batch_rows: int) -> dict[str, Any]:
+    """A job that is bound by decoding, between two bare loops."""
+    photos = sorted(path for path in PHOTOS.rglob("*") if path.suffix in (".jpg", ".jpeg", ".png", ".webp"))
     for i in range(n):
-        Image.fromarray(np.roll(noise, i, axis=1)).resize((384, 384)).save(folder / f"{i:05}.jpg", quality=85)
+        if i < len(photos):
+            with Image.open(photos[i]) as photo:
+                photo.convert("RGB").resize((384, 384)).save(folder / f"{i:06}.jpg", quality=90)
+        else:
+            (folder / f"{i:06}.jpg").write_bytes((folder / f"{i % len(photos):06}.jpg").read_bytes())
     store = open_store(folder / "store", create=True)
     ingest_items(store, folder)
-    policy, threads = PicturePolicy(), min(16, os.cpu_count() or 1)
-    began = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        done = sum(1 for _ in pool.map(lambda i: load_picture(f"{i:05}.jpg", folder, policy).sha, range(n)))
-    plain = time.perf_counter() - began
-    began = time.perf_counter()
-    counts = run_job(store, Glance(store, policy), batch_rows=batch_rows)
-    job = time.perf_counter() - began
-    if (done, counts.n_ok) != (n, n):
-        raise AssertionError(f"{counts} for {n} pictures")
+    threads = min(16, os.cpu_count() or 1)
+
+    def decode(i: int) -> int:
+        with Image.open(folder / f"{i:06}.jpg") as picture:
+            return picture.convert("RGB").width
+
+    def bare() -> None:
+        with ThreadPoolExecutor(threads) as pool:
+            if sum(pool.map(decode, range(n))) != 384 * n:
+                raise AssertionError("not the pictures that were written")
+
+    bare()  # the files are in memory from here on
+    before = timed(bare)
+    job = timed(lambda: run_job(store, Glance(store, PicturePolicy()), batch_rows=batch_rows))
+    after = timed(bare)
+    processor, clock = ((a + b) / 2 for a, b in zip(before, after, strict=True))
     return {
         "pictures": n,
         "batch_rows": batch_rows,
         "threads": threads,
-        "job_pictures_s": round(n / job),
-        "bare_pictures_s": round(n / plain),
-        "share": round(plain / job, 3),
+        "job_pictures_core_s": round(n / job[0]),
+        "bare_pictures_core_s": round(n / processor),
+        "share_core": round(processor / job[0], 3),
+        "job_pictures_s": round(n / job[1]),
+        "bare_pictures_s": round(n / clock),
+        "share": round(clock / job[1], 3),
     }
 
 
-def measure(rows: int, batch_rows: int, folder: Path) -> dict[str, Any]:
+def fresh(action: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives that is called in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(action, *arguments).result()
+
+
+def measure_rows(rows: int, batch_rows: int) -> dict[str, Any]:
     """One size of micro-batch."""
-    store = open_store(folder / "store", create=True)
-    ids = [f"query-{i:09}" for i in range(rows)]
-    texts = pa.array([f"a query of some words, number {i}" for i in range(rows)])
-    nulls = [pa.nulls(rows, QUERIES.field(name).type) for name in ("frequency", "kind", "split")]
-    store.append("queries", pa.table([pa.array(ids), texts, *nulls], schema=QUERIES))
-    began = time.perf_counter()
-    counts = run_job(store, Trivial(store), batch_rows=batch_rows)
-    job = time.perf_counter() - began
-    if counts.n_ok != rows:
-        raise AssertionError(f"{counts} for {rows} rows")
-    began = time.perf_counter()
-    counts = run_job(store, Trivial(store), batch_rows=batch_rows)
-    rerun = time.perf_counter() - began
-    if counts.n_skipped != rows:
-        raise AssertionError(f"{counts} for {rows} rows")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    pieces = [pa.Table.from_batches([batch]) for batch in store.batches("demands", rows=batch_rows)]
-    plain = bare(pieces, folder / "bare")
-    return {
-        "rows": rows,
-        "batch_rows": batch_rows,
-        "commits": len(pieces),
-        "job_rows_s": round(rows / job),
-        "rerun_rows_s": round(rows / rerun),
-        "bare_rows_s": round(rows / plain),
-        "share": round(plain / job, 3),
-        "peak_mib": round(peak),
+    with tempfile.TemporaryDirectory() as name:
+        whole, broken = Path(name) / "whole", Path(name) / "broken"
+        for folder in (whole, broken):
+            fresh(make_queries, folder, rows)
+        made = fresh(make_rows, whole, rows, batch_rows)
+        rerun = fresh(make_nothing, whole, rows, batch_rows)
+        bare = fresh(make_bare, whole, rows, batch_rows)
+        fresh(break_off, broken, rows, batch_rows)
+        resumed = fresh(make_rows, broken, rows, batch_rows)
+    kept = {name: made[name] for name in ("rows", "batch_rows", "rows_core_s", "rows_s")}
+    kept |= {name: rerun[name] for name in ("rerun_rows_core_s", "rerun_rows_s")}
+    share = round(made["rows_core_s"] / bare["bare_rows_core_s"], 3)
+    return kept | {"resumed_after_core_s": resumed["first_row_after_core_s"]} | bare | {"share_core": share}
+
+
+def measure_memory(sizes: Sequence[int], batch_rows: int) -> Iterator[dict[str, Any]]:
+    """The job and its rerun over each number of rows, then how the last stands to the first."""
+    found = []
+    for rows in sizes:
+        with tempfile.TemporaryDirectory() as name:
+            fresh(make_queries, Path(name), rows)
+            made = fresh(make_rows, Path(name), rows, batch_rows)
+            yield made
+            again = fresh(make_nothing, Path(name), rows, batch_rows)
+            yield again
+        found.append((made, again))
+    (few, few_again), (many, many_again) = found[0], found[-1]
+    windows = many["windows_rows_core_s"]
+    yield {
+        "peak_many_to_few": round(many["peak_mib"] / few["peak_mib"], 3),
+        "rerun_peak_many_to_few": round(many_again["peak_mib"] / few_again["peak_mib"], 3),
+        "cost_many_to_few": round(few["rows_core_s"] / many["rows_core_s"], 3),
+        "window_slowest_to_mean": round(min(windows) * len(windows) / sum(windows), 3),
+        "window_fastest_to_mean": round(max(windows) * len(windows) / sum(windows), 3),
     }
 
 
 def main(
-    rows: Annotated[int, typer.Option(min=1, help="Rows of input.")] = 50_000,
+    only: Annotated[list[str] | None, typer.Option(help="rows, pictures or memory; repeatable.")] = None,
+    rows: Annotated[list[int] | None, typer.Option(min=1, help="Rows of input; memory takes several.")] = None,
     batch_rows: Annotated[list[int] | None, typer.Option(help="Sizes of a micro-batch; repeatable.")] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="Pictures of the job that is bound by decoding.")] = 2000,
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures of the job that is bound by decoding.")] = 4096,
 ) -> None:
     """Measure what the spine of a job costs, against the bare work beneath it."""
-    for size in batch_rows or [64, 1024, 8192]:
+    parts = only or ["rows", "pictures"]
+    if "rows" in parts:
+        for size in batch_rows or [256, 1024, 8192]:
+            n = (rows or [50_000])[0]
+            print_json(measure_rows(n if size > 256 else min(n, 25_600), size))
+    if "pictures" in parts:
         with tempfile.TemporaryDirectory() as folder:
-            print_json(measure(rows if size > 64 else min(rows, 6400), size, Path(folder)))
-    with tempfile.TemporaryDirectory() as folder:
-        print_json(measure_pictures(pictures, 64, Path(folder)))
+            print_json(fresh(make_pictures, Path(folder), pictures, (batch_rows or [256])[0]))
+    if "memory" in parts:
+        for found in measure_memory(rows or [100_000, 1_000_000], (batch_rows or [8192])[0]):
+            print_json(found)
 
 
 if __name__ == "__main__":
