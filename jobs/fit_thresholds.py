@@ -34,6 +34,7 @@ from lore_mm.datasets.dataset import in_test
 from lore_mm.errors import InputError
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.models import DEFAULT_CHAT, DEFAULT_EMBEDDER
+from lore_mm.places import place_of
 from lore_mm.schema import Schemas, load_schemas
 
 __all__ = ["HeldOut", "fit", "held_out", "main"]
@@ -230,6 +231,16 @@ def _share(rows: Sequence[ScoredRow], at: Iterable[int], yes: Sequence[bool], re
     return estimate(ratio(part, whole))
 
 
+def _own_file(store: str) -> Path:
+    """The file of a store that `lore extract` takes by itself."""
+    folder = place_of(store)
+    if not isinstance(folder, Path):
+        raise InputError(
+            f"{store} lies in a bucket: name a file with --out, and give it to `lore extract --calibration`"
+        )
+    return folder / CALIBRATION
+
+
 def main(
     dataset: Annotated[
         str, typer.Option("--dataset", help="Labelled items: luma:FOLDER, or a FILE; see `lore evaluate attributes`.")
@@ -258,6 +269,7 @@ def main(
 
     Example: lore calibrate attributes --dataset luma:data/luma --precision 0.95 --vlm hf:lore-vlm-tiny
     """
+    path = out or _own_file(store or default_store())
     known, shapes = load_knowledge((knowledge,) if knowledge else ()), load_schemas((schemas,) if schemas else ())
     whole = _parted(open_dataset(dataset, known))
     train, test = whole.in_split("train").first(limit), whole.in_split("test").first(limit)
@@ -277,7 +289,6 @@ def main(
             )
     finally:
         close_extractors(opened)
-    path = out or Path(store or default_store()) / CALIBRATION
     write_calibration(fitted, path)
     if for_people(json):
         for table in calibration_tables(fitted, measured):

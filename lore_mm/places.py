@@ -61,6 +61,7 @@ class Place:
     bucket: str
     key: str = ""  # neither begins nor ends with a slash
     seen: State | None = field(default=None, compare=False)
+    options: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)  # before the environment
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.bucket}" + (f"/{self.key}" if self.key else "")
@@ -116,10 +117,11 @@ class Place:
 
     def is_dir(self) -> bool:
         """True where an object lies below it. Asks the service, as `is_file` does."""
+        client = _client(self)
         import obstore
 
         with _failures(self):
-            below = obstore.list(_client(self), f"{self.key}/" if self.key else None, chunk_size=1)
+            below = obstore.list(client, f"{self.key}/" if self.key else None, chunk_size=1)
             return any(True for some in below for _ in some)
 
     def state(self) -> State:
@@ -173,20 +175,22 @@ class Place:
         Raises:
             OSError: why it cannot be. That the service is too busy just now is no reason.
         """
-        import_client()
+        client = _client(self, patient=False)
         import obstore
 
         try:
             with _failures(self):
-                listed = obstore.list(_client(self, patient=False), f"{self.key}/" if self.key else None, chunk_size=1)
+                listed = obstore.list(client, f"{self.key}/" if self.key else None, chunk_size=1)
                 next(iter(listed), None)
         except UnreachableError as error:
             if not _busy(error):
                 raise
 
 
-def place_of(address: str | os.PathLike[str] | Place) -> Path | Place:
+def place_of(address: str | os.PathLike[str] | Place, options: Mapping[str, str] | None = None) -> Path | Place:
     """A path of this machine, or the object that s3://bucket/name, gs:// or az:// names.
+
+    `options` (`aws_region`, `aws_endpoint_url` …) are for the bucket's client, before what the environment says.
 
     Raises:
         InputError: an address of another kind, or without a bucket.
@@ -204,7 +208,7 @@ def place_of(address: str | os.PathLike[str] | Place) -> Path | Place:
         raise InputError(f"{scheme}:// is not read; legal: a path, {', '.join(f'{s}://' for s in SCHEMES)}")
     if not bucket:
         raise InputError(f"{text}: names no bucket; legal: {scheme}://BUCKET/NAME")
-    return Place(scheme, bucket, key)
+    return Place(scheme, bucket, key, options=tuple((options or {}).items()))
 
 
 def pinned(place: Path | Place) -> tuple[Path | Place, State]:
@@ -248,12 +252,7 @@ def settings(given: Mapping[str, str] | None = None) -> dict[str, str]:
     return told
 
 
-def import_client() -> None:
-    """Check that the library for buckets is there.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+def _check_installed() -> None:
     try:
         import fsspec  # noqa: F401
         import obstore  # noqa: F401
@@ -261,7 +260,7 @@ def import_client() -> None:
         raise MissingExtraError(error.name or "obstore", EXTRA) from None
 
 
-def client_arguments(given: Mapping[str, str] | None = None, patient: bool = True) -> dict[str, Any]:
+def _arguments(given: Mapping[str, str], patient: bool) -> dict[str, Any]:
     """The keyword arguments of an `obstore` client: settings of the service, of HTTP, and of retries.
 
     A patient one bears with a service that is away for some minute, doubling its pauses; the other tries twice.
@@ -277,19 +276,21 @@ def client_arguments(given: Mapping[str, str] | None = None, patient: bool = Tru
 
 
 def _client(place: Place, patient: bool = True) -> ObjectStore:
-    import_client()
+    _check_installed()
     environment = frozenset(item for item in os.environ.items() if item[0].startswith(_ENVIRONMENT))
-    return _made_client(place.scheme, place.bucket, patient, environment)
+    return _made_client(place.scheme, place.bucket, patient, place.options, environment)
 
 
 @lru_cache(maxsize=64)
-def _made_client(scheme: str, bucket: str, patient: bool, environment: frozenset[tuple[str, str]]) -> ObjectStore:
+def _made_client(
+    scheme: str, bucket: str, patient: bool, options: tuple[tuple[str, str], ...], environment: object
+) -> ObjectStore:
     """One client a bucket, which holds the connections; `environment` is there so that a change makes another."""
     from obstore.store import AzureStore, GCSStore, S3Store
 
     kind: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[scheme]
     with _failures(Place(scheme, bucket)):
-        made: ObjectStore = kind(bucket, **client_arguments(patient=patient))
+        made: ObjectStore = kind(bucket, **_arguments(dict(options), patient))
         return made
 
 

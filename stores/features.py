@@ -14,9 +14,10 @@ import random
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import numpy as np
 import polars as pl
@@ -29,7 +30,11 @@ from numpy.typing import NDArray
 
 from lore_mm.errors import StoreError, nearest
 from lore_mm.tables import KEYS, TABLES, check_table
+from stores.address import StoreAddress
+from stores.handles import Handles
 from stores.log_faults import broken_entry, check_end
+from stores.newest import columns_of, made_at, newest_rows
+from stores.rows_at import RowsAt
 from stores.shapes import check_shape, needs_merge
 from stores.streams import keep_rows, rebatch, stream_files
 
@@ -40,27 +45,22 @@ _ROW_GROUP = 32_768
 # History is kept: the log is never trimmed, so that every version stays readable.
 _CONFIGURATION = {"delta.enableExpiredLogCleanup": "false"}
 _ATTEMPTS = 20
-_NEVER = np.iinfo(np.int64).min  # the time of making of a row that has none
-# Characters of a local path that the Delta library cannot carry through its URLs.
-_UNUSABLE = re.compile(r"[\[\]^|\\]|%[0-9A-Fa-f]{2}")
+_KEY_ROWS = 65_536
 
 
 def open_store(uri: str | Path, create: bool = False, storage_options: Mapping[str, str] | None = None) -> FeatureStore:
-    """Open the store at a local path or an object-store address (s3://, gs://, az:// …).
+    """Open the store at a local path or in a bucket (s3://, gs://, az://).
 
     A store is there once one of its tables is. With `create` a missing one is no error: tables come with their first
-    row. `storage_options` go to the object store's client (`aws_region`, `aws_endpoint_url` …).
+    row. `storage_options` go to the bucket's clients (`aws_region`, `aws_endpoint_url` …), before the environment.
 
     Raises:
-        StoreError: there is no store, or its place cannot be one.
+        StoreError: there is no store, or its place cannot be one, or cannot be reached.
     """
     store = FeatureStore(uri, storage_options)
+    store.address.check()
     if create:
-        if store.folder:
-            try:
-                store.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StoreError(f"cannot make a store at {store.uri}: {error.strerror}") from None
+        store.address.make()
     elif not store.tables():
         raise StoreError(f"no store at {store.uri}: make one with `lore ingest` or `lore demo`")
     return store
@@ -71,25 +71,21 @@ class FeatureStore:
 
     Attributes:
         uri: the address, absolute where it is a local path.
-        folder: the local folder, None on an object store.
+        folder: the local folder, None in a bucket.
     """
 
     def __init__(self, uri: str | Path, storage_options: Mapping[str, str] | None = None) -> None:
-        parts = urlsplit(str(uri))
-        local = len(parts.scheme) < 2 or parts.scheme == "file"  # one letter is a Windows drive
-        self.folder: Path | None = None
-        if local:
-            path = unquote(parts.path) if parts.scheme == "file" else str(uri)
-            self.folder = Path(path).expanduser().absolute()
-            if found := _UNUSABLE.search(str(self.folder)):
-                raise StoreError(f"a store's path may not hold {found.group()!r}: {self.folder}")
-        self.uri = str(self.folder) if self.folder else str(uri).rstrip("/")
-        self._options = dict(storage_options) if storage_options else None
+        self.address = StoreAddress(uri, storage_options)
+        self.uri, self.folder, self._options = self.address.text, self.address.folder, self.address.options
         self._known_newest: dict[str, tuple[tuple[Any, int], NDArray[np.int64]]] = {}
         self._seen: dict[str, tuple[str, int]] = {}  # table → its id, and the version that stands at least
+        self._handles = Handles()
 
     def __repr__(self) -> str:
         return f"FeatureStore({self.uri!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:  # sent to another process it is opened there anew
+        return FeatureStore, (self.uri, self._options)
 
     # --- what is there ---
 
@@ -102,8 +98,8 @@ class FeatureStore:
 
     def version(self, table: str) -> int | None:
         """The present version of a table, None where it does not exist."""
-        delta = self._open(table)
-        return None if delta is None else delta.version()
+        with self._lent(table) as delta:
+            return None if delta is None else delta.version()
 
     def snapshot(self) -> dict[str, int]:
         """The present version of every table that exists.
@@ -119,13 +115,22 @@ class FeatureStore:
 
     def last_transactions(self, table: str, app_ids: Sequence[str]) -> list[int | None]:
         """As `last_transaction`, of several application ids at one moment."""
-        delta = self._open(table)
-        return [None if delta is None else delta.transaction_version(one) for one in app_ids]
+        with self._lent(table) as delta:
+            return [None if delta is None else delta.transaction_version(one) for one in app_ids]
 
     def count(self, table: str, version: int | None = None) -> int:
         """The number of rows, every one ever written; from the log alone."""
         delta = self._open(table, version)
         return 0 if delta is None else delta.count()
+
+    def beside(self) -> Path:
+        """The local folder for what is made of the tables and can be made again (vector index, online view): the
+        store's own; of one in a bucket, a folder of this machine's cache, another where the items were made anew.
+        """
+        if self.folder:
+            return self.folder
+        items = self._open("items")
+        return self.address.cache("" if items is None else str(items.metadata().id))
 
     # --- writing ---
 
@@ -150,16 +155,17 @@ class FeatureStore:
         for attempt in range(_ATTEMPTS):
             try:
                 seen = self._seen.get(table)
-                delta = self._same(table, seen, self._open(table)) or self._create(table)
-                if transaction:
-                    app_id, n = transaction
-                    done = delta.transaction_version(app_id)
-                    if done is not None and done > (n - 1 if after is None else after):
-                        return None
-                self._check_writable(table)
-                _write(delta, rows, transaction)
-                self._saw(table, delta)
-                return delta.version()
+                with self._lent(table) as known:
+                    delta = self._same(table, seen, known) or self._create(table)
+                    if transaction:
+                        app_id, n = transaction
+                        done = delta.transaction_version(app_id)
+                        if done is not None and done > (n - 1 if after is None else after):
+                            return None
+                    self._check_writable(table)
+                    _write(delta, rows, transaction)
+                    self._saw(table, delta)
+                    return delta.version()
             except CommitFailedError:  # another process was faster: look again at what it did
                 time.sleep(random.uniform(0.5, 1.0) * min(0.02 * 2**attempt, 2.0))
             except (DeltaError, OSError) as error:
@@ -230,7 +236,7 @@ class FeatureStore:
                 return
             start = int(keep[0])
         schema = pa.schema([TABLES[table].field(name) for name in names])
-        stream = stream_files(_ordered_files(delta, table), self._filesystem(table), table, names, rows, start)
+        stream = stream_files(_ordered_files(delta, table), self.filesystem(table), table, names, rows, start)
         try:
             yield from rebatch(keep_rows(stream, keep, start), schema, rows)
         except (OSError, pa.ArrowException) as error:
@@ -259,6 +265,11 @@ class FeatureStore:
         rows = self._scan(table, delta, row_index="__row").join(winners, on="__row", how="semi")
         return rows.sort("__row").drop("__row")
 
+    def newest(self, table: str, version: int | None = None) -> RowsAt:
+        """The rows that `latest` shows, to be read back by their places."""
+        delta = self._must_open(table, version)
+        return RowsAt(table, _ordered_files(delta, table), self.filesystem(table), self._newest(table, delta))
+
     def files(self, table: str, version: int | None = None) -> list[str]:
         """The addresses of a version's Parquet files, in the order of `batches`; local ones are plain paths."""
         return self._files(table, self._must_open(table, version))
@@ -285,33 +296,23 @@ class FeatureStore:
 
     def _winners(self, table: str, delta: DeltaTable) -> pl.LazyFrame:
         keys = list(KEYS[table])
-        made = _made_at(table)
+        made = made_at(table)
         rows = self._scan(table, delta, row_index="__row").select(*keys, made, "__row")
         return rows.sort("__made", "__row").unique(subset=keys, keep="last", maintain_order=True).select("__row")
 
     def _newest(self, table: str, delta: DeltaTable) -> NDArray[np.int64]:
         """The positions of the rows that `latest` shows.
 
-        Keys are compared by two 64-bit hashes, 32 bytes a row in all: one hash alone would merge two keys, and so lose
-        a row, once in some 400,000 tables of ten million keys (n² / 2⁶⁵). Those of the version that was asked for last
-        are kept, 8 bytes a row, for who reads a table in parts.
+        Those of the version that was asked for last are kept, 8 bytes a row, for who reads a table in parts.
         """
         this = delta.metadata().id, delta.version()  # a table that was deleted and made again has another id
         if (known := self._known_newest.get(table)) and known[0] == this:
             return known[1]
-        keys = pl.struct(KEYS[table])
-        made_at = _made_at(table).to_physical().fill_null(_NEVER)
-        found = (
-            self._scan(table, delta, row_index="__row")
-            .select(keys.hash(0).alias("one"), keys.hash(1).alias("two"), made_at, "__row")
-            .collect(engine="streaming")
-        )
-        one, two, made, row = (found[name].to_numpy() for name in ("one", "two", "__made", "__row"))
-        order = np.lexsort((row, made, two, one))
-        if len(order):  # the last row of each run of equal keys
-            one, two = one[order], two[order]
-            order = order[np.append((one[1:] != one[:-1]) | (two[1:] != two[:-1]), True)]
-        newest = np.sort(row[order]).astype(np.int64)
+        files, names = _ordered_files(delta, table), columns_of(table)
+        try:
+            newest = newest_rows(stream_files(files, self.filesystem(table), table, names, _KEY_ROWS), table)
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"cannot read table {table} in {self.uri}: {_one_line(error)}") from None
         self._known_newest[table] = this, newest
         return newest
 
@@ -325,10 +326,11 @@ class FeatureStore:
     def _address(self, table: str) -> str:
         return f"{self.uri}/{table}"
 
-    def _filesystem(self, table: str) -> fs.FileSystem:
+    def filesystem(self, folder: str) -> fs.FileSystem:
+        """The files of a table, or of another folder beside the tables, whether it is there or not."""
         if self.folder:
-            return fs.SubTreeFileSystem(self._address(table), fs.LocalFileSystem())
-        return fs.PyFileSystem(DeltaStorageHandler(self._address(table), self._options))
+            return fs.SubTreeFileSystem(self._address(folder), fs.LocalFileSystem())
+        return fs.PyFileSystem(DeltaStorageHandler(self._address(folder), self._options))
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable | None:
         address = self._address(self._known(table))
@@ -342,10 +344,20 @@ class FeatureStore:
             fault = self.folder and broken_entry(self.folder / table)
             raise StoreError(f"cannot read table {table} in {self.uri}: {fault or _one_line(error)}") from None
         check_shape(table, delta, self.uri)
-        if self.folder:
-            check_end(self.folder / table, delta.version())
+        check_end(self.folder and self.folder / table, delta.version())
         self._saw(table, delta)
         return delta
+
+    @contextmanager
+    def _lent(self, table: str) -> Iterator[DeltaTable | None]:
+        """A table at its present version for one caller alone, as it was known before, and kept for the next."""
+        if (delta := self._handles.take(table, self.filesystem(table))) is None:
+            delta = self._open(table)
+        else:
+            check_shape(table, delta, self.uri)
+        yield delta
+        if delta is not None:
+            self._handles.keep(table, delta, self.filesystem(table))
 
     def _must_open(self, table: str, version: int | None) -> DeltaTable:
         delta = self._open(table, version)
@@ -380,17 +392,6 @@ def _ordered_files(delta: DeltaTable, table: str) -> list[tuple[str, int | None]
             raise StoreError(f"table {table} names a file outside of its folder: {path!r}; it is not one of lore-mm's")
     times, rows = actions["modification_time"].to_pylist(), actions["num_records"].to_pylist()
     return [(path, n) for _, path, n in sorted(zip(times, paths, rows, strict=True), key=lambda file: file[:2])]
-
-
-def _made_at(table: str) -> pl.Expr:
-    names = TABLES[table].names
-    if "provenance" in names:
-        made = pl.col("provenance").struct.field("made_at")
-    elif "at" in names:
-        made = pl.col("at")
-    else:
-        made = pl.lit(None, dtype=pl.Datetime("us", "UTC"))
-    return made.alias("__made")
 
 
 def _one_line(error: BaseException) -> str:

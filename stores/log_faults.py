@@ -16,12 +16,14 @@ __all__ = ["broken_entry", "check_end"]
 _LOOK_AT = 200  # the newest entries: behind a checkpoint none is read
 
 
-def check_end(folder: Path, version: int) -> None:
-    """Refuse a table whose entry of this version is there and holds nothing.
+def check_end(folder: Path | None, version: int) -> None:
+    """Refuse a local table whose entry of this version is there and holds nothing.
 
     Raises:
         StoreError: it does; the text names it.
     """
+    if folder is None:
+        return
     entry = folder / "_delta_log" / f"{version:020}.json"
     try:
         empty = entry.stat().st_size == 0

@@ -71,13 +71,11 @@ def build_online(
     flat but for the keys. A build that dies leaves the view before in place.
 
     Raises:
-        StoreError: the store is not a local folder, holds no items, or cannot be written to.
+        StoreError: the store holds no items, or its folder (`FeatureStore.beside`) cannot be written to.
     """
-    if store.folder is None:
-        raise StoreError(f"an online view needs a store in a local folder, not {store.uri}")
     present = versions if versions is not None else store.snapshot()
     made_from = {table: present[table] for table in (*SOURCES, "demands") if table in present}
-    folder = store.folder / "online"
+    folder = store.beside() / "online"
     try:
         draft = new_draft(folder)
         head = None if queries is None else _most_frequent(store, present.get("queries"), queries)
@@ -106,9 +104,7 @@ def open_online(store: FeatureStore) -> OnlineView:
     Raises:
         StoreError: there is none, or it is damaged or foreign.
     """
-    if store.folder is None:
-        raise StoreError(f"an online view needs a store in a local folder, not {store.uri}")
-    folder = store.folder / "online"
+    folder = store.beside() / "online"
     version = current_version(folder)
     if version is None:
         raise StoreError(f"no online view at {folder}")

@@ -232,8 +232,6 @@ class Snapshot:
     # --- opening ---
 
     def _fitting_view(self, tables: Sequence[str]) -> OnlineView | None:
-        if self.store.folder is None:
-            return None
         try:
             view = open_online(self.store)
         except StoreError:
@@ -252,11 +250,9 @@ class Snapshot:
         if name not in self._indexes:
             from stores.vectors import open_index
 
-            if self.store.folder is None:
-                raise StoreError(f"vector search needs a store in a local folder, not {self.store.uri}")
             if not name.replace("-", "_").isidentifier():
                 raise InputError(f"{name!r} is no name of an index")
-            self._indexes[name] = open_index(self.store.folder / "vectors" / name)
+            self._indexes[name] = open_index(self.store.beside() / "vectors" / name)
         return self._indexes[name]
 
     def _embedder(self, embedder: Embedder | None, index: str) -> Embedder:

@@ -90,6 +90,8 @@ class Views:
         self._sources: dict[str, str] = {}  # of tables whose replaced rows are not known yet
         self._settling = threading.Lock()
         self._do("CREATE SCHEMA rows")  # what the views stand on is out of the asker's sight
+        if store.folder is None:
+            self._connection.register_filesystem(store.address.for_sql())
         files: list[str] = []
         for table in TABLES:
             files += self._define(store, table, versions.get(table))
@@ -173,7 +175,7 @@ class Views:
         """Make `rows.newest_<table>` and the view over it; returns the files it reads."""
         files = [] if version is None else store.files(table, version)
         empty = TABLES[table].empty_table()
-        if files and store.folder:
+        if files:
             source = f"read_parquet([{', '.join(quoted(f) for f in files)}], union_by_name = true)"
             try:
                 have = self._types(source)
@@ -185,9 +187,7 @@ class Views:
             self._sources[table] = f"(SELECT {columns}, file_index, file_row_number FROM {source})"
             self._do(f"CREATE VIEW rows.newest_{table} AS SELECT {_names(table)} FROM {self._sources[table]}")
         else:
-            rows = store.latest(table, version).collect().to_arrow() if files else empty
-            self._register(f"rows.newest_{table}", rows.cast(TABLES[table]))
-            files = []
+            self._register(f"rows.newest_{table}", empty)
         if table not in _DEFINED:
             self._do(f"CREATE VIEW {table} AS SELECT {_names(table)} FROM rows.newest_{table}")
         return files

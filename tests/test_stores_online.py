@@ -141,8 +141,3 @@ def test_missing_and_damaged_views_are_refused(store: FeatureStore) -> None:
     (path / "manifest.json").write_text(json.dumps({"format": "other"}))
     with pytest.raises(StoreError, match="damaged or of another version"):
         open_online(store)
-
-
-def test_an_object_store_has_no_view() -> None:
-    with pytest.raises(StoreError, match="needs a store in a local folder"):
-        open_online(FeatureStore("s3://bucket/x"))
