@@ -36,7 +36,7 @@ class Signer:
         """The sha of a question, or of those that lead to one answer, about a thing of a category."""
         key = (thing, category or "", *(spec.sha for spec in specs))
         if key not in self._made:
-            asked = [[spec.model_dump(mode="json", exclude=_NOT_ASKED), list(spec.values)] for spec in specs]
+            asked = [spec.model_dump(mode="json", exclude=_NOT_ASKED) for spec in specs]
             self._made[key] = sha_of([self.asking, thing, category, asked])[:_DIGITS]
         return self._made[key]
 

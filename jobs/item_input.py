@@ -45,6 +45,12 @@ class LoadedItem:
     picture_shas: tuple[str, ...] = ()
 
     @property
+    def picture_marks(self) -> list[str]:
+        """What identifies each picture as it was read: its sha, with the reason where there is none."""
+        both = zip(self.picture_shas, self.picture_errors, strict=True)
+        return [sha if error is None else f"{sha} {error}" for sha, error in both]
+
+    @property
     def picture_fault(self) -> str | None:
         """The picture errors in one line, each after its place, five at most; None where every picture was read."""
         faults = [f"image:{i}: {e}" for i, e in enumerate(self.picture_errors) if e]
@@ -131,22 +137,24 @@ class ItemInput:
 
     def picture(self, ref: str, root: str | None) -> tuple[str, Image | None, str | None]:
         """A picture's mark, the decoded picture, and why there is none."""
-        sha = _UNREAD
+        mark: str | None = _UNREAD
+        data = b""
         try:
-            sha, data = self._read(ref, root)
-            return sha, decode_picture(data, self.policy).image, None
+            mark, data = self._read(ref, root)
+            decoded = decode_picture(data, self.policy)
+            return mark or decoded.sha, decoded.image, None
         except PictureError as error:
             if _URL.match(ref):
-                sha = self._sha(ref, root)
-            return sha, None, f"{_short(ref)}: {error}"
+                mark = self._sha(ref, root)
+            return mark or sha_of_bytes(data), None, f"{_short(ref)}: {error}"
 
-    def _read(self, ref: str, root: str | None) -> tuple[str, bytes]:
-        """A picture's mark, as `_sha` gives it, and its bytes."""
+    def _read(self, ref: str, root: str | None) -> tuple[str | None, bytes]:
+        """A picture's mark, as `_sha` gives it, and its bytes; None where their sha is the mark."""
         _check_root(ref, root)
         if (place := object_of(ref, root, self.policy)) is not None:
             return read_object(place, self.policy)
         data = read_picture(ref, root, self.policy)
-        return f"url {ref}" if _URL.match(ref) else sha_of_bytes(data), data
+        return f"url {ref}" if _URL.match(ref) else None, data
 
 
 def _check_root(ref: str, root: str | None) -> None:

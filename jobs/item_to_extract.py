@@ -95,7 +95,7 @@ def _standing(carry: Carry | None, ids: Sequence[str]) -> list[dict[str, Earlier
 def _to_extract(one: LoadedItem, how: str, earlier: Mapping[str, Earlier]) -> ItemToExtract:
     return ItemToExtract(
         *(one.item, one.error, one.pictures, one.picture_errors, one.picture_shas),
-        content=content_of(one.item, [how, *_marks(one)]),
+        content=content_of(one.item, [how, *one.picture_marks]),
         earlier=earlier,
     )
 
@@ -142,9 +142,3 @@ def _were_made(lookers: Sequence[Extractor], earlier: Mapping[str, Earlier]) -> 
 def _same(extractor: Extractor, content: Mapping[str, str], earlier: Mapping[str, Earlier]) -> bool:
     made_from = earlier[extractor.name].extraction.made_from
     return all(made_from.get(part) == sha for part, sha in content.items() if part in parts_read(extractor))
-
-
-def _marks(one: LoadedItem) -> list[str]:
-    """A mark for each picture: its sha, with the reason where it could not be read."""
-    both = zip(one.picture_shas, one.picture_errors, strict=True)
-    return [sha if error is None else f"{sha} {error}" for sha, error in both]
