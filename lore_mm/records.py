@@ -52,7 +52,11 @@ class Records:
 
     def __iter__(self) -> Iterator[Record]:
         self._check_unchanged()
-        yield from self.rows()
+        try:
+            yield from self.rows()
+        except InputError:
+            self._check_unchanged()  # half of one file and half of another: that is then the fault
+            raise
         self._check_unchanged()
 
     def _check_unchanged(self) -> None:
