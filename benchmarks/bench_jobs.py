@@ -73,7 +73,7 @@ class Trivial:
 
     def input_shas(self, rows: pa.Table) -> list[str]:
         """The text stands for its own sha."""
-        return rows.column("query").to_pylist()
+        return [str(text) for text in rows.column("query").to_pylist()]
 
     def load(self, rows: pa.Table) -> tuple[list[str], list[Any]]:
         """Nothing is loaded."""
@@ -271,8 +271,8 @@ def measure_rows(rows: int, batch_rows: int) -> dict[str, Any]:
         resumed = fresh(make_rows, broken, rows, batch_rows)
     kept = {name: made[name] for name in ("rows", "batch_rows", "rows_core_s", "rows_s")}
     kept |= {name: rerun[name] for name in ("rerun_rows_core_s", "rerun_rows_s")}
-    share = round(made["rows_core_s"] / bare["bare_rows_core_s"], 3)
-    return kept | {"resumed_after_core_s": resumed["first_row_after_core_s"]} | bare | {"share_core": share}
+    kept |= {"resumed_after_core_s": resumed["first_row_after_core_s"], **bare}
+    return kept | {"share_core": round(made["rows_core_s"] / bare["bare_rows_core_s"], 3)}
 
 
 def measure_memory(sizes: Sequence[int], batch_rows: int) -> Iterator[dict[str, Any]]:

@@ -39,14 +39,14 @@ def stamp(
         "run_id": pa.repeat(pa.scalar(run_id, pa.string()), n),
         "maker": pc.struct_field(given, "maker"),
         "input_sha": _of_made(work, made, rows, pa.array(input_shas, pa.string())),
-        "settings_sha": pc.if_else(pc.greater(pc.fill_null(own, ""), ""), own, pa.scalar(work.settings_sha)),
+        "settings_sha": pc.if_else(pc.greater(pc.fill_null(own, ""), pa.scalar("")), own, pa.scalar(work.settings_sha)),
         "made_at": pa.repeat(pa.scalar(now, pa.timestamp("us", tz="UTC")), n),
     }
     column = pa.StructArray.from_arrays([stamped[field.name] for field in PROVENANCE], fields=list(PROVENANCE))
     return made.set_column(made.schema.get_field_index("provenance"), made.schema.field("provenance"), column)
 
 
-def _of_made(work: Work, made: pa.Table, rows: pa.Table, values: pa.Array) -> pa.Array:
+def _of_made(work: Work, made: pa.Table, rows: pa.Table, values: pa.Array[Any]) -> pa.Array[Any]:
     """The value of its input row for each row made."""
     key = list(work.key)
     if all(made.column(name).equals(rows.column(name)) for name in key):  # one row for each

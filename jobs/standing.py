@@ -91,8 +91,8 @@ def standing_in(
         if batch.num_rows:
             ok = pc.equal(batch.column("status"), pa.scalar("ok")).to_numpy(zero_copy_only=False)
             made_from = [hashes(batch, [f"provenance.{sha}"]) for sha in ("input_sha", "settings_sha")]
-            for held, column in zip(parts, (hashes(batch, key), *made_from, ok), strict=True):
-                held.append(column)
+            for held, found in zip(parts, (hashes(batch, key), *made_from, ok), strict=True):
+                held.append(found)
             if (at := pc.max(_array(batch, "provenance.made_at")).as_py()) is not None:
                 made_at.append(at)
     keys = _let_go(parts[0], np.uint64)
@@ -104,7 +104,7 @@ def standing_in(
 
 def _let_go(held: list[NDArray[Any]], kind: type) -> NDArray[Any]:
     """One array of many, which are no longer held after: a table's worth of them at a time is enough."""
-    whole = np.concatenate([np.empty(0, kind), *held])
+    whole: NDArray[Any] = np.concatenate([np.empty(0, kind), *held])
     held.clear()
     return whole
 
