@@ -6,7 +6,7 @@ This module knows no extractor and no model.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from extractors.protocol import Extraction
 from lore_mm.models.chat import NO_USAGE, Usage
 from stores.features import FeatureStore
 
-__all__ = ["Asked", "asked_in", "usage_row"]
+__all__ = ["Asked", "asked_in", "spent_line", "spent_of", "usage_row"]
 
 
 @dataclass
@@ -51,6 +51,26 @@ class Asked:
             f"{used.calls:,} calls for {self.items:,} items: {self.fields:,} fields asked, {self.settled:,} settled "
             f"without asking; {used.prompt_tokens:,} tokens of prompts, {used.completion_tokens:,} of replies"
         )
+
+
+def spent_of(*askers: object) -> dict[str, Usage]:
+    """What was asked so far, by the name of the model, of all that has a `chat` and a `usage`, and of their `engines`.
+
+    A model that was not asked yet stands there with nothing; what has no model does not stand there.
+    """
+    spent: dict[str, Usage] = {}
+    for one in askers:
+        parts = getattr(one, "engines", None) or (one,)
+        for part in parts:
+            if (chat := getattr(part, "chat", None)) is not None:
+                spent[chat.name] = spent.get(chat.name, NO_USAGE) + getattr(part, "usage", NO_USAGE)
+    return spent
+
+
+def spent_line(spent: Mapping[str, Usage]) -> str:
+    """One sentence on what `spent_of` gives."""
+    used = sum(spent.values(), NO_USAGE)
+    return f"{used.calls:,} calls; {used.prompt_tokens:,} tokens of prompts, {used.completion_tokens:,} of replies"
 
 
 def usage_row(extraction: Extraction) -> dict[str, Any] | None:

@@ -209,16 +209,17 @@ class Budget:
             used = cap.count(spent)
             each = self.per_row.get("cost" if cap.option == "--max-cost" else "tokens", 0.0)
             if used >= cap.most or used + each * rows > cap.most:
-                part = f"{cap.show(used)} of {cap.option} {cap.show(cap.most)} are spent"
+                part = f"{cap.show(used)} are spent, {cap.option} is {cap.show(cap.most)}"
                 if used < cap.most:
-                    part += f" and the next {rows:,} rows would take some {cap.show(each * rows)}"
+                    part += f", and the next {rows:,} rows would take some {cap.show(each * rows)}"
                 parts.append(part)
         return "; ".join(parts)
 
     def forecast(self, pieces: Sequence[tuple[int, Spent]], spent: Spent, left: int) -> str:
         """One line: what a row took, and what the rows left will take, with a range; where a cap will stop it."""
         tokens = Estimate.of([(n, _tokens(took)) for n, took in pieces])
-        line = f"{tokens.mean:,.0f} tokens a row by the first {tokens.rows:,}; {left:,} left would take "
+        digits = 0 if tokens.mean >= 100 else 1
+        line = f"{tokens.mean:,.{digits}f} tokens a row by the first {tokens.rows:,}; {left:,} left would take "
         line += _ranged(tokens, left, _show_tokens)
         if self.prices is not None:
             costs = Estimate.of([(n, self.prices.cost(took)) for n, took in pieces])
@@ -228,7 +229,7 @@ class Budget:
             need = cap.count(spent) + (each.mean if each.low is None else each.low) * left
             if need > cap.most and each.mean:
                 rows = max(0, int((cap.most - cap.count(spent)) / each.mean))
-                line += f"; {cap.option} {cap.show(cap.most)} will stop it after some {rows:,} of them"
+                line += f"; {cap.option} stops it after some {rows:,} of them"
         return line
 
 

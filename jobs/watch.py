@@ -115,6 +115,8 @@ class Watch:
         if not self._beats:
             self._beats = True
             self._look()
+            if made := sum(one.n_ok + one.n_failed for one in self._others):
+                self._budget.learn(self._of_the_run(), made, 0)
             self._beat.start()
 
     # --- what happens ---
@@ -196,10 +198,11 @@ class Watch:
         spent = self._of_the_run()
         used, cost = total(spent), self._budget.cost(spent)
         line = f"{used.prompt_tokens:,} tokens of prompts and {used.completion_tokens:,} of replies"
+        if cost is not None:
+            line += f", which cost {cost:,.4g}"
         raise BudgetError(
-            f"{self._work.job}: {self._why}. The run has spent {line}"
-            + (f", {cost:,.4g} in cost" if cost is not None else "")
-            + f"; {self._done:,} of {self._rows:,} rows are done and kept. The same command with a larger cap goes on"
+            f"{self._work.job}: {self._why}. The run has spent {line}; {self._done:,} of {self._rows:,} rows are done "
+            "and kept. The same command with a larger cap goes on"
         )
 
     def _of_the_run(self) -> Spent:
@@ -243,7 +246,7 @@ class Watch:
             for at in range(0, rows.num_rows, size):
                 made.append(self._work.process(rows.slice(at, size), loaded[at : at + size]))
                 now = self._mine()
-                found.append((made[-1].num_rows and rows.slice(at, size).num_rows, _difference(now, before)))
+                found.append((rows.slice(at, size).num_rows, _difference(now, before)))
                 before = now
             self._pieces = found
             return pa.concat_tables(made)
@@ -280,7 +283,7 @@ class Watch:
             passed=tuple(self._passed),
             rate=rate,
             mean_rate=mean_rate,
-            eta_s=(self._rows - done) / rate if rate else None,
+            eta_s=round((self._rows - done) / rate, 1) if rate else None,
             busy=self._busy.share(),
             gpu=sum(self._gpu) / len(self._gpu) if self._gpu else None,
             cost=self._budget.cost(mine) if mine else None,
