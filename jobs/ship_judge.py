@@ -75,7 +75,7 @@ def main(
         "settings": {"sft": _without_places(_json(sft / "run.json")), "rl": _without_places(_json(rl / "run.json"))},
         "rows": _counted(read_chains(rows)),
         "licences": dict(_named(one) for one in licence),
-        "measured": _json(measured) if measured else {},
+        "measured": _measured(_json(measured)) if measured else {},
     }
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     (out / "README.md").write_text(card(metrics), encoding="utf-8")
@@ -106,6 +106,18 @@ def _weights(rl: Path, out: Path, budget: str) -> None:
 def _without_places(said: Mapping[str, Any]) -> dict[str, Any]:
     """What a run says of itself without the names of files on the machine where it ran."""
     return {name: value for name, value in said.items() if name not in _PLACES or not isinstance(value, str | list)}
+
+
+def _measured(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured, the models in folders known by the last two names of their places."""
+    told: dict[str, Any] = {}
+    for part, one in parts.items():
+        models = {
+            name: {**found, "address": "/".join(str(found["address"]).split("/")[-2:])}
+            for name, found in one["models"].items()
+        }
+        told[part] = {**one, "models": models}
+    return told
 
 
 def _time_of_steps(log: str) -> dict[str, float]:
