@@ -10,7 +10,7 @@ row out of its slice. This module commits nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,9 +37,11 @@ __all__ = [
     "Slice",
     "Wanted",
     "gather",
+    "in_question",
     "in_work",
     "micro_batches",
     "settle",
+    "settled",
     "wanted_rows",
 ]
 
@@ -90,13 +92,15 @@ def wanted_rows(work: Work, plan: Plan) -> Wanted:
     """Read the keys of the input, and choose."""
     limit, sample = plan.settings["limit"], plan.settings["sample"]
     parts = [hashes(batch, work.key) for batch in work.read(plan.inputs, work.key, _KEY_ROWS)]
-    keys = np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+    keys = np.concatenate([np.zeros(0, np.uint64), *parts])
+    del parts
     mask = newest(keys)
     if sample is not None:
         rows = (row for batch in work.read(plan.inputs, work.key, _KEY_ROWS) for row in batch.to_pylist())
         mask = sampled((tuple(row[name] for name in work.key) for row in rows), mask, sample)
     positions = np.flatnonzero(mask)[:limit]
-    return Wanted(positions, keys[positions], int(plan.settings["batch_rows"]))
+    keys = keys[positions] if len(positions) < len(keys) else keys
+    return Wanted(positions, keys, int(plan.settings["batch_rows"]))
 
 
 class Reader:
@@ -158,18 +162,27 @@ def _expecting(work: Work, standing: Standing, number: int, rows: pa.Table, keys
 
 def settle(work: Work, part: Slice) -> tuple[pa.Table, Counts]:
     """The rows of a slice that are to be made, and the count of all its rows with those that are skipped."""
+    return settled(part, input_shas(work, in_question(part)) if part.expected.any() else [])
+
+
+def in_question(part: Slice) -> pa.Table:
+    """The rows of a slice that need not be made where they are what they were."""
+    return part.rows.filter(pa.array(part.expected != 0))
+
+
+def settled(part: Slice, shas: Sequence[str]) -> tuple[pa.Table, Counts]:
+    """As `settle`, by the input shas of the rows `in_question`."""
     skip = part.expected != 0
     if skip.any():
-        shas = hashes_of(input_shas(work, part.rows.filter(pa.array(skip))))
-        skip[skip] = shas == part.expected[skip]
+        skip[skip] = hashes_of(shas) == part.expected[skip]
     todo = part.rows.filter(pa.array(~skip)) if skip.any() else part.rows
     return todo, Counts(part.rows.num_rows, 0, 0, int(skip.sum()), int((part.failed & skip).sum()))
 
 
 # Micro-batches in order, each with a function that gives what was made of it.
 InWork = Generator[tuple[MicroBatch, Callable[[], pa.Table]]]
-# The same from slices, by other processes: of the versions of the tables read, slices, and rows a micro-batch at most.
-Elsewhere = Callable[[Mapping[str, int], Iterator[Slice], int], InWork]
+# The same by other processes: of a plan's slices, with at most so many rows each.
+Elsewhere = Callable[[Plan, Iterator[Slice], int], InWork]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +194,7 @@ class Gathered:
     skipped: Counts  # as of a MicroBatch
 
 
-def gather(settled: Iterable[tuple[int, pa.Table, Counts]], size: int) -> Iterator[Gathered]:
+def gather(left: Iterable[tuple[int, pa.Table, Counts]], size: int) -> Iterator[Gathered]:
     """What slices leave to do, each with its number and counts (see `settle`), at most `size` rows at once."""
     held: list[pa.Table] = []
     skipped, last, n = Counts(), -1, 0
@@ -189,7 +202,7 @@ def gather(settled: Iterable[tuple[int, pa.Table, Counts]], size: int) -> Iterat
     def gathered() -> Gathered:
         return Gathered(pa.concat_tables(held) if held else None, last, skipped)
 
-    for number, todo, counts in settled:
+    for number, todo, counts in left:
         if n and n + todo.num_rows > size:
             yield gathered()
             held, skipped, n = [], Counts(), 0
@@ -212,10 +225,14 @@ def micro_batches(work: Work, feed: Iterator[Slice], size: int) -> Iterator[Micr
         yield MicroBatch(one.rows or pa.table({}), shas, payload, one.last_slice, one.skipped)
 
 
-def in_work(work: Work, feed: Iterator[MicroBatch], in_flight: int) -> InWork:
+def in_work(
+    work: Work, feed: Iterator[MicroBatch], in_flight: int, may_begin: Callable[[int], bool | None] = lambda rows: True
+) -> InWork:
     """Micro-batches in order, each with a function that gives what was made of it, waiting where it must.
 
     `in_flight` of them are at work, less the one whose rows the caller is committing; the next one is loaded beside.
+    `may_begin` is asked before each, with its rows: where it says False nothing more is begun, and where it says None
+    it is asked again when the one before is committed.
     """
     window: deque[tuple[MicroBatch, Callable[[], pa.Table]]] = deque()
     with _threads(1, "load") as beside, _threads(in_flight, "work") as workers:
@@ -223,8 +240,11 @@ def in_work(work: Work, feed: Iterator[MicroBatch], in_flight: int) -> InWork:
         while coming or window:
             while coming and len(window) < in_flight:
                 batch = coming.result()
-                coming = beside.submit(next, feed, None) if batch else None
-                if batch:
+                go = batch is None or may_begin(batch.rows.num_rows)
+                if go is None and window:
+                    break
+                coming = beside.submit(next, feed, None) if batch and go else None
+                if batch and go:
                     make = partial(make_rows, work, batch.rows, batch.loaded)
                     begun = in_flight > 1 and batch.rows.num_rows > 0
                     window.append((batch, workers.submit(make).result if begun else make))

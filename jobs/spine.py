@@ -24,22 +24,24 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Unpack
+from typing import Unpack
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.feed import MicroBatch, Reader, Wanted, in_work, micro_batches, wanted_rows
+from jobs.budget import Budget, budget_of
+from jobs.feed import Elsewhere, InWork, Reader, Slice, Wanted, in_work, micro_batches, wanted_rows
 from jobs.partitions import Partition, Turns, cut
 from jobs.plan import Counts, Plan, given_up, make_plan, others_gone, read_runs, write_event
 from jobs.run_options import RunOptions
-from jobs.standing import Standing, standing_in
-from jobs.work import Work, verdicts
+from jobs.stamp import stamp
+from jobs.standing import Standing, hashes_of, standing_in
+from jobs.watch import Watch, spent_by
+from jobs.work import Recalls, Work, verdicts
 from jobs.workers import this_worker
-from lore_mm.console import progress, say
+from lore_mm.console import say
 from lore_mm.errors import InputError, LoreError, PlanError, StoreError
-from lore_mm.tables import PROVENANCE, TABLES
+from lore_mm.tables import TABLES
 from stores.features import FeatureStore
 
 __all__ = ["run_job"]
@@ -59,6 +61,7 @@ def run_job(
     in_flight: int = 1,
     note: Callable[[], str] | None = None,
     apart: bool = False,
+    elsewhere: Elsewhere | None = None,
     **options: Unpack[RunOptions],
 ) -> Counts:
     """Run a job to its end, or the rest of it where it was interrupted. Says on stderr what came of it.
@@ -68,7 +71,8 @@ def run_job(
     Where nothing is to be done nothing is written. `new_run` gives an unfinished run up and starts another; who is
     still at work on the old one stops. A run `apart` goes beside others of its job, and is never resumed.
     `in_flight` micro-batches are in `process` at once, which is no part of the plan. `note` gives a few words on how it
-    goes, shown beside the progress.
+    goes, shown beside the progress. With `elsewhere` rows are loaded and made there (`jobs.ray_engine`); all else,
+    and every commit, stays here.
 
     The same call in several processes, on one machine or many, shares the work: each ends when all is done. What a
     worker leaves that died on another machine is taken over when nothing has moved in it for `patience` seconds.
@@ -88,13 +92,16 @@ def run_job(
         "retry_failed": options.get("retry_failed", False),
     }
     settings, new_run = {**work.settings, **scope}, options.get("new_run", False)
-    if (run_on := options.get("run_on") or "local") != "local":
+    if (run_on := options.get("run_on") or "local") != "local" and elsewhere is None:
         raise InputError(f"--run-on {run_on}: {work.job} cannot; legal: local")
+    budget = budget_of(options)
+    budget.check(work.job, spent_by(work))
+    patience, metrics_port = options.get("patience") or _PATIENCE_S, options.get("metrics_port")
     while True:
         plan, resumed = make_plan(store, work.job, work.table, work.reads, settings, new_run=new_run, apart=apart)
-        patience = options.get("patience") or _PATIENCE_S
+        going = _Run(store, work, plan, resumed, in_flight, note, patience, budget, metrics_port, elsewhere)
         try:
-            counts = _Run(store, work, plan, resumed, in_flight, note, patience).carry_out()
+            counts = going.carry_out()
         except _StartedElsewhere:  # which is seen now: this process joins it, or is refused
             new_run = False
             continue
@@ -131,12 +138,15 @@ class _Run:
     in_flight: int
     note: Callable[[], str] | None
     patience: float
+    budget: Budget
+    metrics_port: str | None = None
+    elsewhere: Elsewhere | None = None
     at_work: bool = False  # this process is a worker of it, and has said so
     standing: Standing = field(init=False)
     wanted: Wanted = field(init=False)
     partitions: list[Partition] = field(init=False)
     reader: Reader = field(init=False)
-    advance: Callable[[int], None] = field(init=False)
+    watch: Watch = field(init=False)
     told: dict[int, int] = field(default_factory=dict)  # partition → its rows that the progress knows of
 
     def carry_out(self) -> Counts:
@@ -152,15 +162,28 @@ class _Run:
     def _carry_out(self) -> Counts:
         work, plan = self.work, self.plan
         self.standing = standing_in(self.store, work.table, work.key, work.verdict, plan.base)
+        if isinstance(work, Recalls):
+            work.recall(plan.base, bool(plan.settings["retry_failed"]))
         self.wanted = wanted_rows(work, plan)
         self.partitions = cut(self.wanted.slices)
         self._open_reader()
         mine = Counts()
-        with progress(work.job, len(self.wanted), self.note) as self.advance:
+        self.watch = Watch(
+            self.store,
+            work,
+            plan,
+            len(self.wanted),
+            open_rows=self._open_rows,
+            budget=self.budget,
+            note=self.note,
+            metrics_port=self.metrics_port,
+        )
+        with self.watch:
             if self.started:
                 write_event(self.store, plan, "resumed", Counts(len(self.wanted)))
                 self.at_work = True
-            turns = Turns(self.partitions, self._look, self._alone, _place(), self.patience, self._say_waiting)
+                self.watch.begin()
+            turns = Turns(self.partitions, self._look, self._alone, _place(), self.patience, self._waits)
             for part in turns:
                 for made in self._partition(part):
                     if made is None:
@@ -169,6 +192,7 @@ class _Run:
                     mine += made
                 else:
                     turns.passed(part)
+                    self.watch.passed(part.number)
         counts = mine if mine.n_in == len(self.wanted) else self._count()
         if not counts.add_up or counts.n_in != len(self.wanted):
             raise StoreError(f"{plan.run_id}: the counts do not add up: {counts} for {len(self.wanted)} rows of input")
@@ -181,26 +205,34 @@ class _Run:
         work, app_id = self.work, self.plan.app_id(part.number)
         done = self.store.last_transaction(work.table, app_id)
         last = part.first - 1 if done is None else done
-        batches = micro_batches(work, self.reader.slices(part, last), self.wanted.batch_rows)
-        with closing(in_work(work, batches, self.in_flight)) as going:
+        with closing(self._in_work(self.reader.slices(part, last))) as going:
             for batch, make in going:
                 counts = batch.skipped
                 if batch.rows.num_rows:
                     self._start()
-                    made = _stamp(work, self.plan, make(), batch, self.standing.made_at)
+                    made = stamp(work, self.plan.run_id, make(), batch.rows, batch.input_shas, self.standing.made_at)
                     self._check_place()
                     # behind `last`, and nothing else: what another committed may end within these rows
                     if self.store.append(work.table, made, (app_id, batch.last_slice), after=last) is None:
                         self._open_reader()
+                        self.watch.dropped()
                         yield None
                         return
                     counts += _count(work, made)
                     last = batch.last_slice
                 self._tell(part, batch.last_slice)
+                self.watch.made(counts)
                 yield counts
+        self.watch.check_stopped()
         if last < part.last and self.started and not self._alone():
             # what needed nothing is not looked through again by the others
             self.store.append(work.table, TABLES[work.table].empty_table(), (app_id, part.last), after=last)
+
+    def _in_work(self, slices: Iterator[Slice]) -> InWork:
+        if self.elsewhere is not None:
+            return self.elsewhere(self.plan, self.watch.until_stopped(slices), self.wanted.batch_rows)
+        batches = micro_batches(self.work, slices, self.wanted.batch_rows)
+        return in_work(self.watch.timed(), batches, self.in_flight, self.watch.may_begin)
 
     def _open_reader(self) -> None:
         self.reader = Reader(self.work, self.plan, self.standing, self.wanted)
@@ -210,9 +242,10 @@ class _Run:
             if not write_event(self.store, self.plan, "started", Counts(len(self.wanted))):
                 raise _StartedElsewhere
             self.started = self.at_work = True
+            self.watch.begin()
 
     def _check_place(self) -> None:
-        if self.at_work and given_up(self.store, self.plan):
+        if self.started and given_up(self.store, self.plan):
             raise PlanError(
                 f"{self.plan.run_id} was given up: another run of {self.work.job} has begun in its place; "
                 "what this one had committed is kept"
@@ -232,12 +265,26 @@ class _Run:
         rows = min((last_slice + 1) * size, len(self.wanted)) - part.first * size
         if (more := rows - self.told.get(part.number, 0)) > 0:
             self.told[part.number] = rows
-            self.advance(more)
+            self.watch.advance(more)
 
     def _alone(self) -> bool:
         return others_gone(self.store, self.plan)
 
-    def _say_waiting(self, n: int) -> None:
+    def _open_rows(self) -> int:
+        """Wanted rows of which none stands that was made with the same settings."""
+        at = self.standing.find(self.wanted.keys)
+        same = self.standing.settings[at[at >= 0]] == hashes_of([self.work.settings_sha])[0]
+        if self.plan.settings["retry_failed"]:
+            same &= self.standing.ok[at[at >= 0]]
+        return len(at) - int(same.sum())
+
+    def _waits(self, n: int) -> None:
+        self._start()  # where another has started the same run in the meantime, this one joins it
+        write_event(self.store, self.plan, "waits" if n else "works")
+        self.at_work = n == 0
+        if not n:
+            return
+        self.watch.waiting()
         say(
             f"{self.work.job}: others are at work on the last {n} of {len(self.partitions)} partitions; waiting for "
             f"them, and taking over where nothing moves for {self.patience:g} seconds"
@@ -265,34 +312,5 @@ def _place() -> float:
 
 def _count(work: Work, made: pa.Table) -> Counts:
     status = verdicts(work, made).column("status")
-    n_ok = status.to_pylist().count("ok")
+    n_ok = len(status.filter(pc.equal(status, pa.scalar("ok"))))
     return Counts(0, n_ok, len(status) - n_ok)
-
-
-def _stamp(work: Work, plan: Plan, made: pa.Table, batch: MicroBatch, not_before: datetime | None) -> pa.Table:
-    """Fill in the provenance: run, input, time; and the settings where the work left them open.
-
-    The time is later than that of any row it may replace, even where the clock was set back: newest wins by time.
-    """
-    keys = [tuple(key) for key in zip(*(batch.rows.column(n).to_pylist() for n in work.key), strict=True)]
-    sha_of_key = dict(zip(keys, batch.input_shas, strict=True))
-    of_row = [sha_of_key[key] for key in zip(*(made.column(n).to_pylist() for n in work.key), strict=True)]
-    given = made.column("provenance").combine_chunks()
-    own = pc.struct_field(given, "settings_sha").to_pylist()
-    n, now = made.num_rows, datetime.now(UTC)
-    if not_before is not None:
-        now = max(now, not_before + timedelta(microseconds=1))
-    stamped = {
-        "run_id": pa.array([plan.run_id] * n, pa.string()),
-        "maker": pc.struct_field(given, "maker"),
-        "input_sha": pa.array(of_row, pa.string()),
-        "settings_sha": pa.array([sha or work.settings_sha for sha in own], pa.string()),
-        "made_at": pa.array([now] * n, pa.timestamp("us", tz="UTC")),
-    }
-    arrays = [_flat(stamped[f.name]) for f in PROVENANCE]
-    column = pa.StructArray.from_arrays(arrays, fields=list(PROVENANCE))
-    return made.set_column(made.schema.get_field_index("provenance"), made.schema.field("provenance"), column)
-
-
-def _flat(array: Any) -> Any:
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array

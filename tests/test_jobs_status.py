@@ -99,7 +99,10 @@ def test_unfinished_and_given_up_runs(store):
     half_done(store, voice="two")
     given_up, unfinished = status_of(store).runs
     assert (given_up.state, given_up.command) == ("given up", "")
-    assert (unfinished.state, unfinished.done_up_to, unfinished.n_in) == ("unfinished", 4, None)
+    assert (unfinished.state, unfinished.done_up_to, unfinished.n_in) == ("unfinished", 4, 10)
+    assert (unfinished.n_ok, unfinished.n_untold, unfinished.n_left) == (4, 0, 6)
+    assert [(w.state, w.n_ok, w.error) for w in unfinished.workers] == [("failed", 4, "Interrupted:")]
+    assert (unfinished.partitions_done, unfinished.partitions) == (0, 1)
     assert "pytest" in unfinished.command  # what started this process
     run_job(store, Work(store, voice="two"), batch_rows=4)
     assert [(r.state, r.resumed) for r in status_of(store).runs] == [("given up", 0), ("finished", 1)]
