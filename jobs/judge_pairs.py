@@ -9,6 +9,7 @@ The pairs are held in memory (their ids and the query text, some 100 bytes each)
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Unpack
@@ -18,8 +19,10 @@ import pyarrow as pa
 import typer
 
 from extractors.queries import QueryEngine, open_engine, understand
+from jobs.asked import spent_of
 from jobs.judge_pictures import StorePictures
 from jobs.open_extractors import model_options
+from jobs.openers import opened
 from jobs.options import KnowledgeFolder, ModelOption, StoreAddress, with_run_options
 from jobs.plan import Counts
 from jobs.run_options import RunOptions
@@ -31,6 +34,7 @@ from lore_mm.errors import InputError, StoreError
 from lore_mm.fingerprint import sha_of
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.models import DEFAULT_EMBEDDER, Embedder, open_embedder
+from lore_mm.models.chat import Usage
 from lore_mm.rows import attribute_to_row, demand_to_row, item_to_row, judgments_table, understanding_from_row
 from lore_mm.tables import PAIRS
 from lore_mm.types import ItemFeatures, Query, Understanding
@@ -56,12 +60,37 @@ class _Pair:
     error: str | None = None
 
 
-class JudgePairs:
+class PairInput:
+    """Pairs as a job's input, as they were given; what is known of them is looked up by a judge's own `load`."""
+
+    reads: tuple[str, ...] = ("items", "attributes", "demands")
+    key: tuple[str, ...] = ("query_id", "item_id")
+
+    def __init__(self, store: FeatureStore, pairs: pa.Table) -> None:
+        self.store, self.pairs = store, pairs
+
+    def read(
+        self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int, start: int = 0
+    ) -> Iterator[pa.RecordBatch]:
+        """The pairs as they were given."""
+        if "items" not in versions:
+            raise StoreError(f"no items in {self.store.uri} yet: lore ingest PATH")
+        names = list(columns or self.pairs.column_names)
+        yield from self.pairs.slice(start).select(names).to_batches(max_chunksize=rows)
+
+    def input_shas(self, rows: pa.Table) -> list[str]:
+        """What is known of each pair: the query's demands, the item, its attributes, pictures where they are seen."""
+        return self.load(rows)[0]
+
+    def load(self, rows: pa.Table) -> tuple[list[str], list[Any]]:
+        """Needs what reads queries: see JudgePairs."""
+        raise NotImplementedError("pairs are loaded where their judge is")
+
+
+class JudgePairs(PairInput):
     """The judge over micro-batches of pairs (see `jobs.work.Work`)."""
 
     table = "judgments"
-    reads: tuple[str, ...] = ("items", "attributes", "demands")
-    key: tuple[str, ...] = ("query_id", "item_id")
 
     def __init__(
         self,
@@ -74,10 +103,9 @@ class JudgePairs:
     ) -> None:
         # an unfinished search does not stand in the way of the labels, nor one judge in that of another
         self.job = f"judge_pairs_of_{origin['from']}" + ("" if judge.mode == DEFAULT_JUDGE else f"_by_{judge.mode}")
-        self.store = store
+        super().__init__(store, pairs)
         self.judge, self.engine = judge, engine
         self.knowledge = knowledge or load_knowledge()
-        self.pairs = pairs
         self.verdict: Mapping[str, str] = {"mode": judge.mode}
         sha = sha_of([sha_of(part.to_pylist()) for part in pairs.to_batches(max_chunksize=8192)])
         self.settings: Mapping[str, Any] = {
@@ -96,14 +124,14 @@ class JudgePairs:
         self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int, start: int = 0
     ) -> Iterator[pa.RecordBatch]:
         """The pairs as they were given; items and demands are looked up at the pinned versions."""
-        if "items" not in versions:
-            raise StoreError(f"no items in {self.store.uri} yet: lore ingest PATH")
-        if self._snapshot is None or self._snapshot.versions != dict(versions):
+        self.pin(versions)
+        yield from super().read(versions, columns, rows, start)
+
+    def pin(self, versions: Mapping[str, int]) -> None:
+        """Look items and demands up at these versions from now on."""
+        if "items" in versions and (self._snapshot is None or self._snapshot.versions != dict(versions)):
             self._snapshot = Snapshot(self.store, versions)
             self._demands = self._understood(versions.get("demands"))
-        yield from (
-            self.pairs.slice(start).select(list(columns or self.pairs.column_names)).to_batches(max_chunksize=rows)
-        )
 
     def _understood(self, version: int | None) -> dict[tuple[str, str | None], Understanding]:
         """The stored demands of the pairs' queries, where they are of the very same text."""
@@ -113,10 +141,6 @@ class JudgePairs:
         found = self.store.latest("demands", version).join(wanted, on=["query_id", "query"], how="semi")
         rows = (row for part in found.collect().iter_slices(1024) for row in part.to_dicts())
         return {(row["query_id"], row["query"]): understanding_from_row(row) for row in rows}
-
-    def input_shas(self, rows: pa.Table) -> list[str]:
-        """What is known of each pair: the query's demands, the item, its attributes, pictures where they are seen."""
-        return self.load(rows)[0]
 
     def load(self, rows: pa.Table) -> tuple[list[str], list[Any]]:
         """The pairs with their understanding and features."""
@@ -161,6 +185,10 @@ class JudgePairs:
             else:
                 made.append(next(judged))
         return judgments_table(made)
+
+    def spent(self) -> dict[str, Usage]:
+        """What the models of the judge and of the query engine were asked so far (see `jobs.budget`)."""
+        return spent_of(self.judge, self.engine)
 
     def failed(self, rows: pa.Table, error: str) -> pa.Table:
         """Pairs without a grade, with the reason."""
@@ -251,17 +279,54 @@ def judge_pairs(
         model = open_embedder(embedder) if isinstance(embedder, str) else embedder
         table, origin = pairs_by_search(store, model, top or 1), {"from": "search", "top": top, "model": model.name}
     known = load_knowledge(tuple(knowledge))
-    opened = open_judge(judge, known, rules=rules, pictures=StorePictures(store), **(options or {}))
-    reader = None
-    try:
-        reader = open_engine(engine, known, **(engine_options or {})) if engine else None
-        own = _BATCH_ROWS.get(opened.mode.removesuffix("-vision"), 1024)
-        run_options["batch_rows"] = run_options.get("batch_rows") or own
-        return run_job(store, JudgePairs(store, opened, table, origin, reader, known), **run_options)
-    finally:
-        opened.close()
-        if reader is not None:
-            reader.close()
+    how = OpenJudgePairs(
+        *(store, judge, options or {}, known, rules, table, origin),
+        *(engine, engine_options or {}),
+    )
+    with opened(how, store, run_options) as it:
+        run_options["batch_rows"] = run_options.get("batch_rows") or it.facts["batch_rows"]
+        return run_job(store, it.work, elsewhere=it.elsewhere, **run_options)
+
+
+@dataclass(frozen=True)
+class OpenJudgePairs:
+    """How JudgePairs is opened (see `jobs.openers.Opener`). What pairs are looked up by needs what reads their queries,
+    so that they are loaded where the judge is.
+    """
+
+    store: FeatureStore
+    judge: str
+    options: Mapping[str, Any]
+    knowledge: Knowledge
+    rules: Path | None
+    pairs: pa.Table
+    origin: Mapping[str, Any]
+    engine: str | None
+    engine_options: Mapping[str, Any]
+    threads: int = 1
+    loads_apart: bool = False
+
+    @contextmanager
+    def open(self) -> Iterator[JudgePairs]:
+        """With the judge, and with an engine that reads queries where one is named."""
+        pictures = StorePictures(self.store)
+        judge = open_judge(self.judge, self.knowledge, rules=self.rules, pictures=pictures, **self.options)
+        reader = None
+        try:
+            reader = open_engine(self.engine, self.knowledge, **self.engine_options) if self.engine else None
+            yield JudgePairs(self.store, judge, self.pairs, self.origin, reader, self.knowledge)
+        finally:
+            judge.close()
+            if reader is not None:
+                reader.close()
+
+    def facts(self, work: JudgePairs) -> Mapping[str, Any]:
+        """Rows a commit."""
+        return {"batch_rows": _BATCH_ROWS.get(work.judge.mode.removesuffix("-vision"), 1024)}
+
+    def reading(self, facts: Mapping[str, Any], store: FeatureStore | None = None) -> PairInput:
+        """Pairs, without what is known of them."""
+        return PairInput(store or self.store, self.pairs)
 
 
 @with_run_options(batch_rows="Rows a commit: what a crash can cost. It follows the judge.")

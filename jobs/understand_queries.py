@@ -10,6 +10,8 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -17,7 +19,9 @@ import pyarrow as pa
 
 from extractors.queries import DEFAULT_ENGINE, QueryEngine, open_engine
 from extractors.query.engine import failed
+from jobs.asked import spent_line, spent_of
 from jobs.open_extractors import model_options
+from jobs.openers import opened
 from jobs.options import (
     KnowledgeFolders,
     ModelOption,
@@ -34,14 +38,14 @@ from lore_mm.config import default_store
 from lore_mm.console import command_app, run, say
 from lore_mm.errors import ModelError, StoreError
 from lore_mm.fingerprint import sha_of
-from lore_mm.knowledge import load_knowledge
+from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.models.chat import NO_USAGE, Usage
 from lore_mm.rows import understanding_to_row
 from lore_mm.tables import DEMANDS
 from lore_mm.types import Provenance, Query, Understanding
 from stores.features import FeatureStore, open_store
 
-__all__ = ["UnderstandQueries", "main", "understand_queries"]
+__all__ = ["OpenUnderstanding", "QueryInput", "UnderstandQueries", "main", "understand_queries"]
 
 # Queries a commit, which is what a crash can cost, by the slowest engine asked: a fraction of a second of the tables,
 # seconds of the tagger; commits of few rows make many files, which every reader pays for.
@@ -50,21 +54,14 @@ BATCH_ROWS = {"knowledge": 4096, "tagger": 1024, "llm": 256}
 IN_FLIGHT = 4
 
 
-class UnderstandQueries:
-    """A query engine over micro-batches of queries (see `jobs.work.Work`)."""
+class QueryInput:
+    """The reading half of a job over QUERIES (see `jobs.openers.Reading`)."""
 
-    job, table = "understand_queries", "demands"
     reads: tuple[str, ...] = ("queries",)
     key: tuple[str, ...] = ("query_id",)
-    verdict: Mapping[str, str] = {}
 
-    def __init__(self, store: FeatureStore, engine: QueryEngine) -> None:
-        self.store, self.engine = store, engine
-        self.settings: Mapping[str, Any] = {"engine": engine.name, "engine_sha": engine.sha}
-        self.settings_sha = engine.sha
-        self.read_by: Counter[str] = Counter()  # queries that were understood, by the engine that read them
-        self.settled_for_less = 0  # of those: where a later engine of a cascade failed, and the reading before stands
-        self._counting = threading.Lock()
+    def __init__(self, store: FeatureStore) -> None:
+        self.store = store
 
     def read(
         self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int, start: int = 0
@@ -82,6 +79,22 @@ class UnderstandQueries:
         """Nothing is to be loaded beside the row itself."""
         return self.input_shas(rows), [None] * rows.num_rows
 
+
+class UnderstandQueries(QueryInput):
+    """A query engine over micro-batches of queries (see `jobs.work.Work`)."""
+
+    job, table = "understand_queries", "demands"
+    verdict: Mapping[str, str] = {}
+
+    def __init__(self, store: FeatureStore, engine: QueryEngine) -> None:
+        super().__init__(store)
+        self.engine = engine
+        self.settings: Mapping[str, Any] = {"engine": engine.name, "engine_sha": engine.sha}
+        self.settings_sha = engine.sha
+        self.read_by: Counter[str] = Counter()  # queries that were understood, by the engine that read them
+        self.settled_for_less = 0  # of those: where a later engine of a cascade failed, and the reading before stands
+        self._counting = threading.Lock()
+
     def process(self, rows: pa.Table, loaded: list[Any]) -> pa.Table:
         """Rows of DEMANDS, one a query."""
         queries = [Query(row["query_id"], row["query"], row["frequency"]) for row in rows.to_pylist()]
@@ -96,6 +109,10 @@ class UnderstandQueries:
         queries = (Query(row["query_id"], row["query"]) for row in rows.to_pylist())
         return _table([failed(query, error, self.engine.name) for query in queries])
 
+    def spent(self) -> dict[str, Usage]:
+        """What the models of the engine were asked so far (see `jobs.budget`)."""
+        return spent_of(self.engine)
+
     def note(self) -> str:
         """A few words on what a model was asked."""
         used = _usage(self.engine)
@@ -108,6 +125,38 @@ class UnderstandQueries:
         spent = f"{used.calls:,} calls, {used.prompt_tokens:,} tokens of prompts, {used.completion_tokens:,} of replies"
         less = f"; in {self.settled_for_less:,} of them a later engine failed" if self.settled_for_less else ""
         return f"read by {who or 'none'}{less}" + (f"; {spent}" if used.calls else "")
+
+
+@dataclass(frozen=True)
+class OpenUnderstanding:
+    """How UnderstandQueries is opened (see `jobs.openers.Opener`). An engine that is open stays so at the end."""
+
+    store: FeatureStore
+    engine: str | QueryEngine
+    options: Mapping[str, Any]
+    knowledge: Knowledge | None
+    threads: int = 1
+    loads_apart: bool = True
+
+    @contextmanager
+    def open(self) -> Iterator[UnderstandQueries]:
+        """With the engine."""
+        if not isinstance(self.engine, str):
+            yield UnderstandQueries(self.store, self.engine)
+            return
+        engine = open_engine(self.engine, self.knowledge, **self.options)
+        try:
+            yield UnderstandQueries(self.store, engine)
+        finally:
+            engine.close()
+
+    def facts(self, work: UnderstandQueries) -> Mapping[str, Any]:
+        """None are needed."""
+        return {}
+
+    def reading(self, facts: Mapping[str, Any], store: FeatureStore | None = None) -> QueryInput:
+        """Queries."""
+        return QueryInput(store or self.store)
 
 
 def _table(found: Sequence[Understanding]) -> pa.Table:
@@ -145,28 +194,25 @@ def understand_queries(
         InputError, MissingExtraError: the engine cannot be opened.
         ModelError: its model is dead; what was committed stays, and the same call goes on behind it.
     """
-    own = isinstance(engine, str)
-    used = (
-        open_engine(engine, load_knowledge(tuple(knowledge)), **(options or {})) if isinstance(engine, str) else engine
-    )
-    pace = _slowest(used.name)
-    work = UnderstandQueries(store, used)
+    pace = _slowest(engine if isinstance(engine, str) else engine.name)
+    known = load_knowledge(tuple(knowledge)) if isinstance(engine, str) else None
+    how = OpenUnderstanding(store, engine, options or {}, known, threads=IN_FLIGHT if pace == "llm" else 1)
     run_options["batch_rows"] = run_options.get("batch_rows") or BATCH_ROWS[pace]
     try:
-        counts = run_job(
-            store,
-            work,
-            in_flight=IN_FLIGHT if pace == "llm" else 1,
-            note=work.note if pace == "llm" else None,
-            **run_options,
-        )
+        with opened(how, store, run_options) as it:
+            here = it.elsewhere is None
+            counts = run_job(
+                store,
+                it.work,
+                in_flight=how.threads,
+                note=it.work.note if pace == "llm" and here else None,
+                elsewhere=it.elsewhere,
+                **run_options,
+            )
+            if counts.n_ok + counts.n_failed and (here or it.work.spent()):
+                say(f"{it.work.job}: {it.work.line() if here else spent_line(it.work.spent())}")
     except ModelError as error:
         raise ModelError(f"{error}; what was done is kept: the same command goes on behind it") from error
-    finally:
-        if own:
-            used.close()
-    if counts.n_ok + counts.n_failed:
-        say(f"{work.job}: {work.line()}")
     return counts
 
 
