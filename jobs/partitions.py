@@ -3,8 +3,8 @@
 Nothing is locked or leased. What is done of a partition is the last slice committed under its application id, and a
 slice is committed once, whoever tries. So two workers in one partition waste work and harm nothing: the one whose
 commit comes second sees it, and leaves. Workers keep out of each other's way by where they begin, and enter a partition
-that another has begun only when all others are known to be gone, or nothing has moved in it for `patience` seconds by
-this machine's own steady clock.
+that another has begun only when all others are known to be gone or to wait themselves, or nothing has moved in it for
+`patience` seconds by this machine's own steady clock.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ __all__ = ["Partition", "Turns", "cut"]
 _LEAST_SLICES = 16  # of a partition
 _MOST = 64  # partitions; so many workers have one each
 _LOOK_EVERY_S = 2.0
+_APART = 0.382  # of all partitions, from one that was lost to where to go on: jumps by this spread most evenly
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,9 @@ class Turns:
     """The partitions that are left for this worker, one after the other, until none is open.
 
     `look` gives the last committed slice of each partition, or None. `alone` says whether every other worker of the run
-    is known to be gone. `begin` is where to begin among several workers, in [0, 1). `waiting` is told once where
-    there is nothing to do but to wait for the others.
+    is known to be gone, or waits. `begin` is where to begin among several workers, in [0, 1). `waiting` is told once,
+    with the number of open partitions, where there is nothing to do but to wait for the others; and with 0 where the
+    waiting ends with something to do.
     """
 
     def __init__(
@@ -63,8 +65,9 @@ class Turns:
         self._passed.add(partition.number)
 
     def lost(self, partition: Partition) -> None:
-        """Another worker was faster in this one: it is left to that one for now."""
+        """Another worker was faster in this one: it is left to that one for now, and so is what lies behind it."""
         self._note(partition, self._seen.get(partition.number, (None, 0.0))[0], moved=True)
+        self._begin += round(_APART * len(self._partitions))
 
     def __iter__(self) -> Iterator[Partition]:
         told = False
@@ -80,7 +83,9 @@ class Turns:
             for p in left:
                 self._note(p, done[p.number])
             if (turn := self._choose(left, done)) is not None:
-                told = False
+                if told:
+                    self._waiting(0)
+                    told = False
                 yield turn
                 continue
             if not told:

@@ -92,7 +92,7 @@ class Run:
     started_at: datetime
     command: str = ""  # what started it, and will finish it
     resumed: int = 0  # how many times, or how many workers joined
-    workers: tuple[str, ...] = ()  # those that did not say that they had stopped, each once
+    workers: tuple[str, ...] = ()  # those that did not say that they had stopped, or wait for others; each once
     n_in: int = 0  # rows of input that it is about
     finished_at: datetime | None = None
     counts: Counts | None = None
@@ -130,8 +130,8 @@ def _run_of(rows: Sequence[Mapping[str, Any]]) -> Run:
         run_id=first["run_id"],
         number=known.get("number", 0),
     )
-    begun = Counter(row["worker"] or "" for row in rows if row["event"] in ("started", "resumed"))
-    ended = Counter(row["worker"] or "" for row in rows if row["event"] == "stopped")
+    begun = Counter(row["worker"] or "" for row in rows if row["event"] in ("started", "resumed", "works"))
+    ended = Counter(row["worker"] or "" for row in rows if row["event"] in ("stopped", "waits"))
     end = next((row for row in rows if row["event"] == "finished"), None)
     return Run(
         plan,
@@ -212,7 +212,7 @@ def _short(value: object) -> str:
 
 
 def others_gone(store: FeatureStore, plan: Plan) -> bool:
-    """True where every other worker of this plan is known to have ended.
+    """True where every other worker of this plan is known to have ended, or does nothing but wait for the others.
 
     Starts at the very same moment make the same plan under several names, so they are known by its fingerprint.
     """
@@ -229,11 +229,12 @@ def given_up(store: FeatureStore, plan: Plan) -> bool:
 
 
 def write_event(store: FeatureStore, plan: Plan, event: str, counts: Counts | None = None) -> bool:
-    """Add a row to RUNS: started, resumed (or joined), stopped, finished. True where it stands there through this call.
+    """Add a row to RUNS: started, resumed (or joined), waits, works (again), stopped, finished. True where it stands
+    there through this call.
 
     Started and finished stand once. A start of a numbered plan is False where another run has started in its place
-    since the plan was made. Whoever writes is a worker of the run from its first row on, until it has stopped or is
-    known to be gone.
+    since the plan was made. Whoever writes is a worker of the run from its first row on, until it waits, has stopped
+    or is known to be gone.
     """
     known = {
         "settings": plan.settings,

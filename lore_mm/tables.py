@@ -277,7 +277,7 @@ RUNS = pa.schema(
     [
         _need("run_id", _TEXT),
         _need("job", _TEXT),
-        _need("event", _TEXT),  # started | resumed | stopped | finished
+        _need("event", _TEXT),  # started | resumed | waits | works | stopped | finished
         _may("fingerprint", _TEXT),
         _may("settings", _TEXT),  # JSON: what the fingerprint was made of, so that a refusal can name what changed
         _may("table", _TEXT),

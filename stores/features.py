@@ -191,17 +191,18 @@ class FeatureStore:
         if self.folder is not None and not self.folder.is_dir():
             raise StoreError(f"cannot append to {table} in {self.uri}: there is no such folder any more")
         try:
-            return DeltaTable.create(
+            DeltaTable.create(
                 self._address(table),
                 schema=TABLES[table],
                 mode="ignore",
                 configuration=_CONFIGURATION,
                 storage_options=self._options,
+                commit_properties=CommitProperties(max_commit_retries=0),  # else it makes it again over another's
             )
         except DeltaError:
-            if found := self._open(table):  # another process made it in between
-                return found
-            raise
+            if self._open(table) is None:
+                raise
+        return self._must_open(table, None)  # another process may have made it in between: it is that one
 
     # --- reading ---
 

@@ -172,7 +172,7 @@ def test_what_stands_still_is_entered_after_patience():
     world = World(three(), [Other([1], 10.0, dies_after=15.0, known=False)])
     assert world.work(world.turns(), 4.0) == [0, 2, 1]
     assert 16 + 300 <= world.now - world.begun <= 16 + 300 + 2 + 3 * 4  # since this worker saw it
-    assert world.waits == [1]
+    assert world.waits == [1, 0]
 
 
 def test_what_a_worker_that_is_known_to_be_gone_leaves_is_taken_at_once():
@@ -189,6 +189,14 @@ def test_one_entered_at_the_same_moment_is_left_to_who_was_faster():
     assert entered[0] == 0
     assert entered.count(0) == 1
     assert world.done == [3, 7, 11]
+
+
+def test_who_loses_goes_elsewhere_and_not_on_behind_the_other():
+    """Two in step would meet again in each partition otherwise."""
+    world = World([Partition(i, 4 * i, 4 * i + 3) for i in range(8)], [Other([0], 100.0)])
+    turns = world.turns(0.25)
+    order = iter(turns)
+    assert [next(order).number, turns.lost(world.parts[2]), next(order).number] == [2, None, 5]
 
 
 def test_one_that_another_has_begun_but_not_moved_yet_is_free():

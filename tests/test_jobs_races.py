@@ -274,6 +274,37 @@ def test_a_worker_that_fails_says_that_it_has_stopped(store, monkeypatch):
     assert waits == []
 
 
+def test_who_only_waits_is_not_waited_for(store, monkeypatch):
+    """One worker of three is killed; the two that live wait for what it left, and not for each other."""
+    monkeypatch.setattr(partitions, "_LEAST_SLICES", 1)
+    machine, pid, began = plan.this_worker().split(" ")
+    killed, other = f"{machine} {pid} {int(began) + 1}", "elsewhere 1 1"
+    with monkeypatch.context() as within:
+        within.setattr(plan, "this_worker", lambda: killed)
+        within.setattr(spine._Run, "carry_out", spine._Run._carry_out)  # no word of its end
+        with pytest.raises(ModelError):
+            run_job(store, at_call(Work(store), 3, gone), batch_rows=1)  # two of twelve partitions are done
+    (run,) = read_runs(store)
+    assert run.workers == (killed,)
+    monkeypatch.setattr(plan, "is_gone", lambda worker: False)  # as on another machine
+    for event in ("resumed", "waits"):
+        with monkeypatch.context() as within:
+            within.setattr(plan, "this_worker", lambda: other)
+            plan.write_event(store, run.plan, event)
+    assert read_runs(store)[0].workers == (killed,)
+    monkeypatch.setattr(plan, "is_gone", lambda worker: worker == killed)
+    assert plan.others_gone(store, run.plan)
+    slept = []
+    monkeypatch.setattr(partitions.time, "sleep", slept.append)
+    assert run_job(store, Work(store), batch_rows=1) == Counts(12, 12, 0, 0)
+    assert slept == []
+    with monkeypatch.context() as within:
+        within.setattr(plan, "this_worker", lambda: other)
+        plan.write_event(store, run.plan, "works")
+    assert set(read_runs(store)[0].workers) >= {other}
+    assert not plan.others_gone(store, run.plan)
+
+
 def test_one_that_was_refused_does_not_say_anything(store):
     with pytest.raises(ModelError):
         run_job(store, at_call(Work(store), 2, gone), batch_rows=3)
