@@ -33,7 +33,7 @@ from lore_mm.tables import KEYS, TABLES, check_table
 from stores.address import StoreAddress
 from stores.handles import Handles
 from stores.log_faults import broken_entry, check_end
-from stores.newest import columns_of, made_at, newest_rows
+from stores.newest import made_at, newest_rows
 from stores.rows_at import RowsAt
 from stores.shapes import check_shape, needs_merge
 from stores.streams import keep_rows, rebatch, stream_files
@@ -77,7 +77,7 @@ class FeatureStore:
     def __init__(self, uri: str | Path, storage_options: Mapping[str, str] | None = None) -> None:
         self.address = StoreAddress(uri, storage_options)
         self.uri, self.folder, self._options = self.address.text, self.address.folder, self.address.options
-        self._known_newest: dict[str, tuple[tuple[Any, int], NDArray[np.int64]]] = {}
+        self._known_newest: dict[str, tuple[tuple[Any, int], NDArray[np.int64] | None]] = {}
         self._seen: dict[str, tuple[str, int]] = {}  # table → its id, and the version that stands at least
         self._handles = Handles()
 
@@ -231,8 +231,9 @@ class FeatureStore:
         for name in names:
             if name not in TABLES[table].names:
                 raise StoreError(f"table {table} has no column {name!r}{nearest(name, TABLES[table].names)}")
-        keep = self._newest(table, delta)[start:] if latest else None
+        keep = self._newest(table, delta) if latest else None
         if keep is not None:
+            keep = keep[start:]
             if not len(keep):
                 return
             start = int(keep[0])
@@ -269,7 +270,9 @@ class FeatureStore:
     def newest(self, table: str, version: int | None = None) -> RowsAt:
         """The rows that `latest` shows, to be read back by their places."""
         delta = self._must_open(table, version)
-        return RowsAt(table, _ordered_files(delta, table), self.filesystem(table), self._newest(table, delta))
+        rows = self._newest(table, delta)
+        rows = np.arange(delta.count()) if rows is None else rows
+        return RowsAt(table, _ordered_files(delta, table), self.filesystem(table), rows)
 
     def files(self, table: str, version: int | None = None) -> list[str]:
         """The addresses of a version's Parquet files, in the order of `batches`; local ones are plain paths."""
@@ -301,17 +304,14 @@ class FeatureStore:
         rows = self._scan(table, delta, row_index="__row").select(*keys, made, "__row")
         return rows.sort("__made", "__row").unique(subset=keys, keep="last", maintain_order=True).select("__row")
 
-    def _newest(self, table: str, delta: DeltaTable) -> NDArray[np.int64]:
-        """The positions of the rows that `latest` shows.
-
-        Those of the version that was asked for last are kept, 8 bytes a row, for who reads a table in parts.
-        """
+    def _newest(self, table: str, delta: DeltaTable) -> NDArray[np.int64] | None:
+        """The positions of the rows that `latest` shows; None: all. Kept for the version that was asked for last."""
         this = delta.metadata().id, delta.version()  # a table that was deleted and made again has another id
         if (known := self._known_newest.get(table)) and known[0] == this:
             return known[1]
-        files, names = _ordered_files(delta, table), columns_of(table)
+        files, system = _ordered_files(delta, table), self.filesystem(table)
         try:
-            newest = newest_rows(stream_files(files, self.filesystem(table), table, names, _KEY_ROWS), table)
+            newest = newest_rows(lambda names: stream_files(files, system, table, names, _KEY_ROWS), table)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"cannot read table {table} in {self.uri}: {_one_line(error)}") from None
         self._known_newest[table] = this, newest

@@ -1,13 +1,15 @@
-"""Which rows of a table are the newest of their keys, by hashes of the keys: 32 bytes a row while it is found out.
+"""Which rows of a table are the newest of their keys, by hashes of the keys: 16 bytes a row while it is found out.
 
 Keys are compared by two 64-bit hashes: one alone would merge two keys, and so lose a row, once in some 400,000 tables
-of ten million keys (n² / 2⁶⁵). The second, and the times, are looked at only where the first stands more than once.
+of ten million keys (n² / 2⁶⁵). The second, and the times, are read only where the first stands more than once: 32 bytes
+for each of those rows.
 This module knows no files and no versions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from lore_mm.tables import KEYS, TABLES
 
-__all__ = ["columns_of", "made_at", "newest_rows"]
+__all__ = ["made_at", "newest_rows"]
 
 _NEVER = np.iinfo(np.int64).min  # the time of making of a row that has none
 
@@ -33,33 +35,41 @@ def made_at(table: str) -> pl.Expr:
     return made.alias("__made")
 
 
-def columns_of(table: str) -> list[str]:
-    """The columns that `newest_rows` looks at."""
-    return [*KEYS[table], *[name for name in ("provenance", "at") if name in TABLES[table].names][:1]]
+def newest_rows(read: Callable[[Sequence[str]], Iterable[pa.RecordBatch]], table: str) -> NDArray[np.int64] | None:
+    """The positions, rising, of the newest row of each key; among rows of one time the last one. None: all rows are.
 
-
-def newest_rows(batches: Iterable[pa.RecordBatch], table: str) -> NDArray[np.int64]:
-    """The positions, rising, of the newest row of each key of a table; among rows of one time the last one."""
-    key, made = pl.struct(KEYS[table]), made_at(table).to_physical().fill_null(_NEVER)
-    wanted = [key.hash(0).alias("one"), key.hash(1).alias("two"), made]
-    parts: list[list[NDArray[np.generic]]] = [[], [], []]
-    for batch in batches:
-        found = pl.DataFrame(pl.from_arrow(batch)).select(wanted)
-        for held, column in zip(parts, found.iter_columns(), strict=True):
-            held.append(column.to_numpy())
-    if not parts[0]:
-        return np.empty(0, np.int64)
-    times, two, one = (np.concatenate(parts.pop()) for _ in range(3))  # each list is let go once it is one array
+    `read` gives some columns of the whole table, in an order that is always the same; it is called once or twice.
+    """
+    key, keys = pl.struct(KEYS[table]), list(KEYS[table])
+    (one,) = _columns(read(keys), [key.hash(0)])
     again = _repeated(one)
     rows = np.flatnonzero(again)
     if not len(rows):
-        return np.arange(len(one), dtype=np.int64)
-    one, two = one[rows], two[rows]
-    order = np.lexsort((times[rows], two, one))  # stable: rows of one key and time stay in their order
+        return None
+    times_of = [name for name in ("provenance", "at") if name in TABLES[table].names][:1]
+    made = made_at(table).to_physical().fill_null(_NEVER)
+    two, times = _columns(read([*keys, *times_of]), [key.hash(1).alias("two"), made], again)
+    one = one[rows]
+    order = np.lexsort((times, two, one))  # stable: rows of one key and time stay in their order
     one, two = one[order], two[order]
     last = np.append((one[1:] != one[:-1]) | (two[1:] != two[:-1]), True)
     again[rows[order[last]]] = False
     return np.flatnonzero(~again).astype(np.int64)
+
+
+def _columns(
+    batches: Iterable[pa.RecordBatch], wanted: Sequence[pl.Expr], only: NDArray[np.bool_] | None = None
+) -> list[NDArray[Any]]:
+    """What is `wanted` of each row, of those rows alone where `only` is true."""
+    parts: list[list[NDArray[Any]]] = [[] for _ in wanted]
+    start = 0
+    for batch in batches:
+        found = pl.DataFrame(pl.from_arrow(batch)).select(wanted)
+        mask = slice(None) if only is None else only[start : start + batch.num_rows]
+        start += batch.num_rows
+        for held, column in zip(parts, found.iter_columns(), strict=True):
+            held.append(column.to_numpy()[mask])
+    return [np.concatenate(held) if held else np.empty(0, np.uint64) for held in parts]
 
 
 def _repeated(values: NDArray[np.generic]) -> NDArray[np.bool_]:
