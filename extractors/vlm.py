@@ -136,7 +136,7 @@ class Vlm:
             ModelError: the engine is dead and did not come back.
         """
         todo = {i: self._begin(one) for i, one in enumerate(inputs) if _has_something(one)}
-        self._ask_categories([work for work in todo.values() if self._wants_category(work.one)])
+        self._ask_categories([work for work in todo.values() if self.wants_category(work.one)])
         self._ask_fields(list(todo.values()))
         return [
             extraction_of(todo[i]) if i in todo else Extraction((), one.category, "skipped", "nothing to read")
@@ -150,14 +150,15 @@ class Vlm:
 
     # -- the kind of thing ---------------------------------------------------------------------------------------------
 
-    def _wants_category(self, one: ExtractorInput) -> bool:
+    def wants_category(self, one: ExtractorInput) -> bool:
+        """Whether the kind of this item is asked for."""
         if not self.ask_category or _CATEGORY in one.settled:
             return False
         return one.category is None or self.fields is None or _CATEGORY in self.fields
 
     def _ask_categories(self, works: Sequence[VlmWork]) -> None:
         """Find the kinds, in one step or two; without a legal answer a category stays as it came."""
-        spec = self._kind_spec(None)
+        spec = self.kind_spec(None)
         if spec is None or not works:
             return
         for work in works:
@@ -184,25 +185,25 @@ class Vlm:
         sha = self.category_sha(said(values))
         if values is None or work.kept.asked_with.get(_CATEGORY) != sha:
             return False
-        root = self._root_of(said(values))
-        self._keep(work, (self._kind_spec(root) if root else None) or spec, sha, values)
+        root = self.root_of(said(values))
+        self._keep(work, (self.kind_spec(root) if root else None) or spec, sha, values)
         return True
 
     def category_sha(self, found: str | None) -> str:
         """Of the questions that led to a kind (None: to none): the whole list, or the roots and what is below one."""
-        root = self._root_of(found)
-        specs = [self._kind_spec(None), self._kind_spec(root) if root else None]
+        root = self.root_of(found)
+        specs = [self.kind_spec(None), self.kind_spec(root) if root else None]
         return self.signer.sign([spec for spec in specs if spec is not None], "product", None)
 
-    def _root_of(self, kind: str | None) -> str | None:
+    def root_of(self, kind: str | None) -> str | None:
         """The root that a kind lies below, where the kind is found in two steps."""
-        spec = self._kind_spec(None)
+        spec = self.kind_spec(None)
         if kind is None or spec is None or not self.asker.lists_answers:
             return None
         above = (kind, *sorted(self.knowledge.ancestors(kind))) if kind in self.knowledge.categories else ()
         return next((one for one in above if one in spec.values), None)
 
-    def _kind_spec(self, root: str | None) -> AttributeSpec | None:
+    def kind_spec(self, root: str | None) -> AttributeSpec | None:
         """The question for the kind: among those below a root, or the roots, or all where nothing is listed."""
         if root not in self._kinds:
             spec = self.schemas.for_category(None, self.knowledge).specs.get(_CATEGORY)
@@ -222,7 +223,7 @@ class Vlm:
     def _narrowed(self, work: VlmWork) -> AttributeSpec | None:
         """The question among the kinds below the root that was found, or None where there is nothing below."""
         root = next((v.value for v in work.found.get(_CATEGORY, ()) if v.value), None)
-        spec = self._kind_spec(root) if root else None
+        spec = self.kind_spec(root) if root else None
         return spec if spec is not None and len(spec.values) > 1 else None
 
     # -- its attributes ------------------------------------------------------------------------------------------------
@@ -231,9 +232,9 @@ class Vlm:
         asks: list[tuple[VlmWork, Questions]] = []
         for work in works:
             schema = self.schemas.for_category(work.category, self.knowledge)
-            if _CATEGORY in work.one.settled and self._may_ask(_CATEGORY):
+            if _CATEGORY in work.one.settled and self.may_ask(_CATEGORY):
                 work.settled.append(_CATEGORY)
-            wanted = [spec for name, spec in schema.specs.items() if name != _CATEGORY and self._may_ask(name)]
+            wanted = [spec for name, spec in schema.specs.items() if name != _CATEGORY and self.may_ask(name)]
             work.settled += [spec.name for spec in wanted if spec.name in work.one.settled]
             specs = []
             for spec in wanted:
@@ -264,7 +265,7 @@ class Vlm:
                 work.reply = work.kept.reply
             work.found[spec.name].append(value)
 
-    def _may_ask(self, name: str) -> bool:
+    def may_ask(self, name: str) -> bool:
         """Whether it is among what this extractor is to ask for."""
         if name == _CATEGORY and not self.ask_category:
             return False

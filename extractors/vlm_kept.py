@@ -16,18 +16,22 @@ from lore_mm.attribute import AttributeSpec
 from lore_mm.fingerprint import sha_of
 from lore_mm.types import AttributeValue
 
-__all__ = ["Kept", "Signer"]
+__all__ = ["Kept", "Signer", "what_differs"]
 
 _CATEGORY = "category"
 _SEEN = ("words", "pictures", "pack")  # of the item, by the model
 # what other extractors make of an attribute, or what a category decides before it is asked
 _NOT_ASKED = {"prompts", "visual", "categories", "without", "values_from"}
-_DIGITS = 16  # of a sha; they stand in every row, and one attribute has few
+_DIGITS = 10  # of each part of a sha: two versions of one question are compared, never two questions
 
 
 @dataclass
 class Signer:
-    """Signs questions; `asking` identifies model, decoding and prompt."""
+    """Signs questions; `asking` identifies model, decoding and prompt.
+
+    A sha is that of the asking, that of the kind of thing, and that of the question, one behind the other, so that of
+    two it can be told what differs.
+    """
 
     asking: str
     _made: dict[tuple[str, ...], str] = field(default_factory=dict)
@@ -37,8 +41,15 @@ class Signer:
         key = (thing, category or "", *(spec.sha for spec in specs))
         if key not in self._made:
             asked = [spec.model_dump(mode="json", exclude=_NOT_ASKED) for spec in specs]
-            self._made[key] = sha_of([self.asking, thing, category, asked])[:_DIGITS]
+            self._made[key] = "".join(sha_of(part)[:_DIGITS] for part in (self.asking, [thing, category], asked))
         return self._made[key]
+
+
+def what_differs(then: str, now: str) -> str:
+    """In a few words, why a question is not the one that was asked under another sha."""
+    if then[:_DIGITS] != now[:_DIGITS]:
+        return "model, prompt or decoding changed"
+    return "category changed" if then[_DIGITS : 2 * _DIGITS] != now[_DIGITS : 2 * _DIGITS] else "question changed"
 
 
 @dataclass(frozen=True, slots=True)

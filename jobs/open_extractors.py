@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from extractors.protocol import Extractor
-from lore_mm.errors import InputError, MissingExtraError, nearest
+from lore_mm.errors import InputError, MissingExtraError, ModelError, nearest
 from lore_mm.knowledge import Knowledge
-from lore_mm.models import DEFAULT_CHAT, Embedder, open_embedder
+from lore_mm.models import DEFAULT_CHAT, Chat, ChatReply, ChatRequest, Embedder, open_chat, open_embedder
+from lore_mm.models.checkpoint import checkpoint_folder, checkpoint_sha
 from lore_mm.schema import Schemas
 
 __all__ = ["DEFAULT", "EXTRACTORS", "VlmChoice", "close_extractors", "model_options", "open_extractors"]
@@ -40,8 +41,11 @@ def open_extractors(
     knowledge: Knowledge,
     schemas: Schemas,
     vlm: VlmChoice | None = None,
+    idle: bool = False,
 ) -> list[Extractor]:
     """The extractors of these names, in the order they run; a model is opened only where one needs it.
+
+    `idle`: the model that answers is not going to be asked, but to tell which it is; its weights are not loaded.
 
     Raises:
         InputError: an unknown name.
@@ -57,7 +61,7 @@ def open_extractors(
     opened: list[Extractor] = []
     try:
         for name in wanted:
-            opened.append(_open(name, embedder, knowledge, schemas, vlm or VlmChoice()))
+            opened.append(_open(name, embedder, knowledge, schemas, vlm or VlmChoice(), idle))
     except MissingExtraError as error:
         close_extractors(opened)
         without = ",".join(other for other in wanted if other != name)
@@ -70,7 +74,9 @@ def open_extractors(
     return opened
 
 
-def _open(name: str, embedder: str | Embedder, knowledge: Knowledge, schemas: Schemas, vlm: VlmChoice) -> Extractor:
+def _open(
+    name: str, embedder: str | Embedder, knowledge: Knowledge, schemas: Schemas, vlm: VlmChoice, idle: bool
+) -> Extractor:
     if name == "given":
         from extractors.given import Given
 
@@ -91,7 +97,29 @@ def _open(name: str, embedder: str | Embedder, knowledge: Knowledge, schemas: Sc
     from extractors.vlm import open_vlm
 
     settings: dict[str, Any] = {} if vlm.prompt is None else {"prompt": vlm.prompt}
-    return open_vlm(vlm.address, schemas, knowledge, options=vlm.options, fields=vlm.ask, **settings)
+    opener = _idle_chat if idle else open_chat
+    return open_vlm(vlm.address, schemas, knowledge, options=vlm.options, opener=opener, fields=vlm.ask, **settings)
+
+
+class _Idle:
+    """A model by the sha of its weights, which are not loaded."""
+
+    def __init__(self, address: str, sha: str) -> None:
+        self.name, self.sha = address, sha
+
+    def generate(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        """Never: it is not there to be asked."""
+        raise ModelError(f"{self.name} was not opened to be asked")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _idle_chat(address: str, **options: Any) -> Chat:
+    scheme, _, name = address.partition(":")
+    if scheme in ("hf", "vllm") and name:
+        return _Idle(address, checkpoint_sha(checkpoint_folder(name)))
+    return open_chat(address, **options)
 
 
 def close_extractors(extractors: Iterable[Extractor]) -> None:

@@ -25,6 +25,7 @@ class RunOptions(TypedDict, total=False):
     price: what a million tokens cost: `prompt=0.15,completion=0.6`, or a TOML file by model.
     metrics_port: serve figures for Prometheus while it runs, `PORT` or `HOST:PORT`.
     run_on, ray_address, workers: where, and by how many.
+    foresee: tell what would run in the place of running it, by raising `jobs.foresee.Foreseen`.
     """
 
     batch_rows: int | None
@@ -40,3 +41,4 @@ class RunOptions(TypedDict, total=False):
     run_on: RunOn
     ray_address: str | None
     workers: int | None
+    foresee: bool

@@ -24,13 +24,14 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import Unpack
+from typing import Any, Unpack
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.budget import Budget, budget_of
 from jobs.feed import Elsewhere, InWork, Reader, Slice, Wanted, in_work, micro_batches, wanted_rows
+from jobs.foresee import Foreseen, foresee
 from jobs.partitions import Partition, Turns, cut
 from jobs.plan import Counts, Plan, given_up, make_plan, others_gone, read_runs, write_event
 from jobs.run_options import RunOptions
@@ -81,17 +82,9 @@ def run_job(
         PlanError: an unfinished run had other settings, the text names what changed; or this one was given up.
         StoreError: rows that the run had committed are gone from the store.
     """
-    given = options.get("batch_rows")
-    batch_rows = _BATCH_ROWS if given is None else given
-    if batch_rows < 1:
-        raise InputError(f"--batch-rows is {batch_rows}; legal: 1 and more")
-    scope = {
-        "batch_rows": batch_rows,
-        "limit": options.get("limit"),
-        "sample": options.get("sample"),
-        "retry_failed": options.get("retry_failed", False),
-    }
-    settings, new_run = {**work.settings, **scope}, options.get("new_run", False)
+    settings, new_run = {**work.settings, **_scope(options)}, options.get("new_run", False)
+    if options.get("foresee"):
+        raise Foreseen(foresee(store, work, settings, new_run=new_run))
     if (run_on := options.get("run_on") or "local") != "local" and elsewhere is None:
         raise InputError(f"--run-on {run_on}: {work.job} cannot; legal: local")
     budget = budget_of(options)
@@ -114,6 +107,20 @@ def run_job(
             f"{work.job}: the interrupted run is finished; {', '.join(moved_on)} changed since it began: "
             "going on with what is new"
         )
+
+
+def _scope(options: RunOptions) -> dict[str, Any]:
+    """The options that are part of a plan."""
+    given = options.get("batch_rows")
+    batch_rows = _BATCH_ROWS if given is None else given
+    if batch_rows < 1:
+        raise InputError(f"--batch-rows is {batch_rows}; legal: 1 and more")
+    return {
+        "batch_rows": batch_rows,
+        "limit": options.get("limit"),
+        "sample": options.get("sample"),
+        "retry_failed": options.get("retry_failed", False),
+    }
 
 
 def _report(store: FeatureStore, work: Work, counts: Counts) -> None:

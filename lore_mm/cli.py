@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge-pairs": ("jobs.judge_pairs:main", "Judge many pairs into a store, by any judge."),
     "regrade": ("jobs.regrade:main", "Grade stored judgments by a changed rulebook, without a model."),
     "rules": ("relevance.rules_show:main", "Show the rules by which paths are graded."),
+    "plan": ("jobs.plan_command:app", "Show what a job would do, and why, before it runs."),
     "query": ("stores.query:main", "Fetch features by id, SQL, text or picture."),
     "online": ("jobs.build_online:main", "Put a snapshot where items and queries are found in microseconds."),
     "serve-model": ("lore_mm.models.vllm_serve:app", "Serve a model by the OpenAI-compatible API, with vLLM."),
@@ -39,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("lore_mm.schema_show:main", "Show what is asked of a kind of thing."),
     "taxonomy": ("lore_mm.taxonomy:main", "Turn Shopify's product taxonomy into schemas and categories."),
     "report": ("jobs.report:main", "Write a self-contained HTML page of a store."),
-    "status": ("jobs.status:main", "Show what ran in a store, and the counts."),
+    "status": ("jobs.status:main", "Show what ran in a store, how far running jobs are, and the counts."),
     "weights": ("lore_mm.models.weights:main", "List the models known by name, and fetch their weights."),
     "doctor": ("jobs.doctor:main", "Show what is installed, and how to get the rest."),
 }
