@@ -136,13 +136,18 @@ def share(folder, together, late, kills, lots, **options):
     store = made_store(folder)
     options = {"least_slices": 2, "go": str(folder / "go"), **options}
     workers = [start(folder, **options) for _ in range(together)]
-    (folder / "go").touch()
-    done = [kill_at_some_time(folder, workers.pop(), lots) for _ in range(kills)]
-    workers += [start(folder, **options) for _ in range(late)]
-    for worker in workers:
-        out, err = worker.communicate(timeout=240)
-        assert worker.returncode == 0, err
-        assert f"n_in={N}, n_ok={N}, n_failed=0, n_skipped=0" in out  # of the whole run, whoever made what
+    try:
+        (folder / "go").touch()
+        done = [kill_at_some_time(folder, worker, lots) for worker in workers[:kills]]
+        workers += [start(folder, **options) for _ in range(late)]
+        for worker in workers[kills:]:
+            out, err = worker.communicate(timeout=240)
+            assert worker.returncode == 0, err
+            assert f"n_in={N}, n_ok={N}, n_failed=0, n_skipped=0" in out  # of the whole run, whoever made what
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
     check(store, 0)
     assert len(read_runs(store)) == 1  # starts at the same moment are one run
     lost = len(lines(Path(f"{folder}/log.lost")))
