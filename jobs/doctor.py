@@ -34,6 +34,7 @@ _EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "faiss-gpu": ("vector search on a GPU (instead of faiss-cpu)", ("faiss",)),
     "train": ("SFT, RL and distillation", ("trl", "peft", "datasets", "sentence_transformers", "altair")),
     "ray": ("jobs on a cluster", ("ray",)),
+    "metrics": ("figures of running jobs for Prometheus", ("prometheus_client",)),
     "serve": ("the HTTP service", ("fastapi", "uvicorn", "openai")),
     "dev": ("tests, types and lint", ("pytest", "hypothesis", "mypy", "playwright")),
 }

@@ -20,8 +20,8 @@ __all__ = ["serve"]
 _PLACE = re.compile(r"(?:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):)?(?P<port>\d{1,5})")
 # name, what it is, and the field of a pulse
 _GAUGES = (
-    ("rows_total", "rows that the run is about", "rows"),
-    ("rows_done", "rows of the run that are known to be done, by whomever", "done"),
+    ("run_rows", "rows that the run is about", "rows"),
+    ("run_rows_done", "rows of the run that are known to be done, by whomever", "done"),
     ("rows_at_work", "rows begun by this worker and not committed yet", "at_work"),
     ("rows_per_second", "of this worker, of late", "rate"),
     ("eta_seconds", "to the end of the run, at this rate", "eta_s"),

@@ -122,7 +122,7 @@ def _status(store: FeatureStore, one: Run, newest: bool) -> RunStatus:
         calls=sum(u.calls for u in used),
         prompt_tokens=sum(u.prompt_tokens for u in used),
         completion_tokens=sum(u.completion_tokens for u in used),
-        cost=sum(costs) if costs else None,
+        cost=round(sum(costs), 9) if costs else None,
         workers=tuple(_worker(p, one) for p in pulses),
         command=one.command if state in ("unfinished", "running") else "",
         models=tuple(sorted({model for p in pulses for model in p.spent})),

@@ -286,7 +286,7 @@ class Watch:
             eta_s=round((self._rows - done) / rate, 1) if rate else None,
             busy=self._busy.share(),
             gpu=sum(self._gpu) / len(self._gpu) if self._gpu else None,
-            cost=self._budget.cost(mine) if mine else None,
+            cost=round(cost, 9) if mine and (cost := self._budget.cost(mine)) is not None else None,
             spent=mine,
         )
 
