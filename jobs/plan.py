@@ -140,8 +140,8 @@ def _run_of(rows: Sequence[Mapping[str, Any]]) -> Run:
         resumed=sum(row["event"] == "resumed" for row in rows),
         workers=tuple(begun - ended),
         n_in=next((row["n_in"] for row in rows if row["n_in"]), 0),
-        finished_at=end and max(end["at"], first["at"]),
-        counts=end and Counts(*(end[name] or 0 for name in ("n_in", "n_ok", "n_failed", "n_skipped"))),
+        finished_at=None if end is None else max(end["at"], first["at"]),
+        counts=None if end is None else Counts(*(end[n] or 0 for n in ("n_in", "n_ok", "n_failed", "n_skipped"))),
     )
 
 
