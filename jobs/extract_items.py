@@ -13,8 +13,7 @@ calibrated ones. What a model was asked, and what that cost, stands in the colum
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Unpack
@@ -28,20 +27,22 @@ from extractors.gate import Gate
 from extractors.merge import Merger
 from extractors.protocol import Extraction, Extractor, ExtractorInput
 from extractors.reuse import parts_read
-from jobs.asked import Asked
+from jobs.asked import Asked, spent_line
 from jobs.carry import Carry
 from jobs.extraction_rows import NEEDED, VERDICT, extraction_row, verdict_row
+from jobs.foresee import RowForecast
+from jobs.foresee_items import foresee_items
 from jobs.ingest import ingest_items
-from jobs.item_input import ItemInput, picture_settings
-from jobs.item_to_extract import ItemToExtract, load_with_earlier
+from jobs.item_input import ItemInput, LoadedItem, picture_settings
+from jobs.item_to_extract import ItemToExtract, load_with_earlier, with_earlier
+from jobs.open_extraction import OpenExtraction
 from jobs.open_extractors import (
     DEFAULT,
     EXTRACTORS,
     VlmChoice,
-    close_extractors,
     model_options,
-    open_extractors,
 )
+from jobs.openers import opened
 from jobs.options import (
     AllowHosts,
     AllowUrls,
@@ -60,11 +61,12 @@ from jobs.run_options import RunOptions
 from jobs.spine import run_job
 from lore_mm.config import default_store
 from lore_mm.console import command_app, run, say
-from lore_mm.errors import ModelError
+from lore_mm.errors import InputError, ModelError
 from lore_mm.fingerprint import sha_of
 from lore_mm.images import PicturePolicy
 from lore_mm.knowledge import load_knowledge
 from lore_mm.models import DEFAULT_CHAT, DEFAULT_EMBEDDER, Embedder
+from lore_mm.models.chat import Usage
 from lore_mm.rows import attributes_table
 from lore_mm.schema import load_schemas
 from stores.features import FeatureStore, open_store
@@ -74,11 +76,6 @@ __all__ = ["ExtractItems", "extract_items", "main"]
 CALIBRATION = "calibration.json"  # in the store's folder: used where it is there and none is named
 # Micro-batches at once where a model is asked: the next one's requests are in its queue while the last of one end.
 IN_FLIGHT = 4
-# Items a commit. The micro-batches in work and one more are held with their decoded pictures, at most 0.8 MB each;
-# commits of few rows make many files, which every reader pays for.
-BATCH_ROWS, BATCH_ROWS_TEXT = 256, 4096
-# Where an extractor wants larger pictures (`picture_side`): four times the area, and a quarter of them at once.
-BATCH_ROWS_LARGE = 64
 
 
 class ExtractItems(ItemInput):
@@ -110,6 +107,7 @@ class ExtractItems(ItemInput):
             "allow_hosts": list(policy.allow_hosts),
         }
         self.settings_sha = sha_of(made_with)
+        self._models = [chat.name for e in extractors if (chat := getattr(e, "chat", None)) is not None]
         self._carry: Carry | None = None
 
     def recall(self, version: int | None, retry_failed: bool) -> None:
@@ -120,12 +118,13 @@ class ExtractItems(ItemInput):
         """The input shas, and an ItemToExtract a row."""
         return load_with_earlier(self, rows, self._carry)
 
-    def process(self, rows: pa.Table, loaded: list[ItemToExtract]) -> pa.Table:
+    def process(self, rows: pa.Table, loaded: list[LoadedItem]) -> pa.Table:
         """Rows of ATTRIBUTES: for each item one an extractor that made something, in order, and last the verdict."""
-        usable = [one for one in loaded if one.error is None]
-        found = iter(extract_all([self._input(i) for i in usable], self.extractors, self.merger, self.gate))
+        items = with_earlier(self, loaded, self._carry)
+        inputs = [self._input(one) for one in items if one.error is None]
+        found = iter(extract_all(inputs, self.extractors, self.merger, self.gate))
         made: list[dict[str, Any]] = []
-        for one in loaded:
+        for one in items:
             extractions = {VERDICT: Extraction(status="failed", error=one.error)} if one.error else next(found)
             item_id = one.item.item_id
             new = {n: e for n, e in extractions.items() if n != VERDICT and not one.stands(n, e)}
@@ -134,11 +133,20 @@ class ExtractItems(ItemInput):
             self.asked.add(new.values())
         return attributes_table(made)
 
+    def foresee(self, rows: pa.Table, same: Sequence[bool]) -> Iterator[RowForecast]:
+        """What would be made of each row (see `jobs.foresee.Foresees`)."""
+        assert self._carry is not None
+        return foresee_items(self, rows, same, self._carry)
+
     def _input(self, one: ItemToExtract) -> ExtractorInput:
         look = partial(one.look, self.picture) if one.put_off else None
         return ExtractorInput(
             one.item, None, one.pictures, one.picture_errors, content=one.content, earlier=one.earlier, look=look
         )
+
+    def spent(self) -> dict[str, Usage]:
+        """What the model, of which there is at most one, was asked so far (see `jobs.budget`)."""
+        return {name: self.asked.usage for name in self._models}
 
     def failed(self, rows: pa.Table, error: str) -> pa.Table:
         """Verdicts only, with nothing but the reason."""
@@ -188,27 +196,23 @@ def extract_items(
     shapes = load_schemas(tuple(schemas))
     fitted = _calibration_of(store, calibration)
     names = [*extractors, "vlm"] if vlm else extractors
-    opened = open_extractors(names, embedder, known, shapes, vlm)
+    asks = "vlm" in names
+    how = OpenExtraction(
+        *(store, tuple(names), embedder, vlm, fitted, policy or PicturePolicy(), shapes, known),
+        threads=IN_FLIGHT if asks else 1,
+        idle=bool(options.get("foresee")),
+    )
     try:
-        looked_at, rows = policy or PicturePolicy(), BATCH_ROWS
-        if (side := max(getattr(e, "picture_side", 0) for e in opened)) > looked_at.max_side:
-            looked_at, rows = replace(looked_at, max_side=side), BATCH_ROWS_LARGE
-        work = ExtractItems(store, opened, Merger(known, shapes), looked_at, fitted)
-        _say_what_goes(store, work)
-        options["batch_rows"] = options.get("batch_rows") or (rows if work.with_pictures else BATCH_ROWS_TEXT)
-        counts = run_job(
-            store,
-            work,
-            in_flight=IN_FLIGHT if work.asks else 1,
-            note=work.asked.short if work.asks else None,
-            **options,
-        )
+        with opened(how, store, options) as it:
+            _say_what_goes(store, it.facts["shas"])
+            options["batch_rows"] = options.get("batch_rows") or it.facts["batch_rows"]
+            asked: Asked | None = getattr(it.work, "asked", None) if asks else None
+            note = asked.short if asked else None
+            counts = run_job(store, it.work, in_flight=how.threads, note=note, elsewhere=it.elsewhere, **options)
+            if asks:
+                say(f"{it.work.job}: {asked.line() if asked else spent_line(it.work.spent())}")
     except ModelError as error:
         raise ModelError(f"{error}; what was done is kept: the same command goes on behind it") from error
-    finally:
-        close_extractors(opened)
-    if work.asks:
-        say(f"{work.job}: {work.asked.line()}")
     return counts
 
 
@@ -220,11 +224,11 @@ def _calibration_of(store: FeatureStore, named: Path | None) -> Calibration | No
     return read_calibration(own) if own and own.exists() else None
 
 
-def _say_what_goes(store: FeatureStore, work: ExtractItems) -> None:
+def _say_what_goes(store: FeatureStore, shas: Mapping[str, str]) -> None:
     """Warn where verdicts made by more extractors are about to be replaced; the older rows stay readable."""
-    runs = [run for run in read_runs(store, work.job) if run.finished_at is not None]
+    runs = [run for run in read_runs(store, ExtractItems.job) if run.finished_at is not None]
     before = set(runs[-1].plan.settings.get("extractors", ())) if runs else set()
-    if gone := before - set(work.shas):
+    if gone := before - set(shas):
         say(f"the verdicts in this store were made with {', '.join(sorted(gone))} too; the new ones will do without")
 
 
@@ -263,6 +267,8 @@ def main(
     choice = VlmChoice(
         vlm or DEFAULT_CHAT, model_options(model_option or ()), prompt, tuple(listed(ask)) if ask else None
     )
+    if catalogue is not None and options.get("foresee"):
+        raise InputError("lore plan looks at what is in the store: ingest the catalogue first, by lore ingest PATH")
     opened = open_store(store or default_store(), create=catalogue is not None)
     if catalogue is not None:
         ingest_items(opened, catalogue)
