@@ -63,8 +63,9 @@ def earlier_from_rows(rows: Iterable[Mapping[str, Any]], again: bool) -> dict[st
 
 
 def _from_row(row: Mapping[str, Any]) -> tuple[Extraction, str]:
+    attributes = row["attributes"] or () if row["extractor"] != VERDICT else ()  # a verdict is always made anew
     extraction = Extraction(
-        tuple(attribute_from_row(a) for a in row["attributes"] or ()),
+        tuple(attribute_from_row(a) for a in attributes),
         row["category"],
         row["status"],
         row["error"],

@@ -163,3 +163,37 @@ def test_mean_direction():
     np.testing.assert_allclose(mean_direction(np.stack([x, y])), [2**-0.5, 2**-0.5], atol=1e-7)
     np.testing.assert_allclose(mean_direction(np.stack([x, x, y])), np.array([2, 1]) / 5**0.5, atol=1e-7)
     np.testing.assert_array_equal(mean_direction(np.stack([x, -x])), x)  # they cancel out: the first
+
+
+def test_only_the_vector_of_what_changed_is_made_again(store, embedder, tmp_path, monkeypatch):
+    def as_before(found):
+        return {
+            i: {name: row[name] for name in ("image", "text", "status", "error", "made_from")}
+            for i, row in found.items()
+        }
+
+    embed_items(store, embedder=embedder)
+    before, seen = vectors(store), []
+    images, texts = type(embedder).embed_images, type(embedder).embed_texts
+    monkeypatch.setattr(type(embedder), "embed_images", lambda self, some: seen.append(len(some)) or images(self, some))
+    monkeypatch.setattr(type(embedder), "embed_texts", lambda self, some: seen.append(some) or texts(self, some))
+    shop = tmp_path / "shop"
+    rows = [row | ({"title": "Green lamp"} if row["item_id"] == "one" else {}) for row in ITEMS]
+    (shop / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ingest_items(store, shop)
+    assert embed_items(store, embedder=embedder) == Counts(6, 1, 0, 5, n_still_failed=3)
+    assert seen == [["Green lamp. It shines."]]
+    after = vectors(store)
+    assert after["one"]["image"] == before["one"]["image"]
+    assert after["one"]["text"] != before["one"]["text"]
+    seen.clear()
+    Image.new("RGB", (40, 30), "green").save(shop / "blue.png")
+    embed_items(store, embedder=embedder)
+    assert seen == [3]  # the two of "two", the other one of "half"; no text
+    fresh = open_store(tmp_path / "fresh", create=True)
+    ingest_items(fresh, shop)
+    embed_items(fresh, embedder=embedder)
+    assert as_before(vectors(store)) == as_before(vectors(fresh))
+    seen.clear()
+    embed_items(store, embedder=open_embedder("scripted:8"))  # another model: nothing of the other's is taken
+    assert len(seen) == 2

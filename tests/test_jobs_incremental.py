@@ -1,100 +1,22 @@
 """What is made again of an item that changed, and what is not; and that the outcome is that of a run from scratch."""
 
-import json
-import re
 import shutil
-from dataclasses import dataclass, field
 
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-import jobs.item_input
 from extractors.calibrate import Calibration, CalibrationEntry
-from extractors.palette import Palette
 from extractors.reuse import content_of
 from extractors.vlm import Vlm
 from jobs.asked import asked_in
-from jobs.extract_items import extract_items
-from jobs.ingest import ingest_items
-from jobs.open_extractors import VlmChoice
 from jobs.plan import Counts
 from lore_mm.knowledge import load_knowledge
-from lore_mm.models.scripted_chat import ScriptedChat
 from lore_mm.schema import load_schemas
 from lore_mm.types import Item
 from stores.features import open_store
-
-SOFT = '[softness]\ndimension = "style_detail"\nask = "How soft is it?"\nvalues = ["soft", "firm"]\n'
-SHINE = '[shine]\ndimension = "style_detail"\nask = "Does it shine?"\nvalues = ["matt", "glossy"]\n'
-SCRIPT = '[default]\nanswer = {softness="firm", shine="matt"}'
-ASK = ("softness", "shine")
-COLORS = {"red": (200, 20, 20), "blue": (20, 20, 200), "green": (20, 160, 20)}
-
-
-@dataclass
-class World:
-    """A shop and how it is extracted; each part can be changed."""
-
-    folder: object
-    titles: list = field(default_factory=lambda: ["Cotton shirt", "Desk lamp", "Wool shirt"])
-    prices: list = field(default_factory=lambda: [1, 2, 3])
-    colors: list = field(default_factory=lambda: ["red", "blue", "green"])
-    soft: str = SOFT
-    shine: str = SHINE
-    script: str = SCRIPT
-    prompt: str = "full"
-    ask: tuple = ASK
-    extractors: tuple = ("given", "palette")
-    calibration: Calibration | None = None
-    vlm: bool = True
-    n: int = 0
-
-    def extract(self, store, **options):
-        self.n += 1
-        shop, schemas = self.folder / "shop", self.folder / f"schemas{self.n}"  # folders are read once a process
-        shop.mkdir(exist_ok=True)
-        schemas.mkdir()
-        rows = []
-        for i, (title, price, color) in enumerate(zip(self.titles, self.prices, self.colors, strict=True)):
-            Image.new("RGB", (32, 32), COLORS[color]).save(shop / f"{i}.png")
-            row = {"item_id": f"i{i}", "title": title, "price": price, "images": [f"{i}.png"]}
-            rows.append(row | {"category": "shirt" if "shirt" in title else "lamp"})
-        (shop / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        (schemas / "fashion.toml").write_text(f'version = "1"\n{self.soft}{self.shine}')
-        (schemas / "home.toml").write_text(f'version = "1"\n{self.shine}')
-        (self.folder / "script.toml").write_text(self.script)
-        if self.calibration:
-            (self.folder / "cal.json").write_text(self.calibration.model_dump_json())
-        ingest_items(store, shop)
-        model = f"scripted:{self.folder / 'script.toml'}"
-        return extract_items(
-            store,
-            extractors=self.extractors,
-            vlm=VlmChoice(model, prompt=self.prompt, ask=self.ask) if self.vlm else None,
-            schemas=[schemas],
-            calibration=self.folder / "cal.json" if self.calibration else None,
-            **options,
-        )
-
-    def same_as_from_scratch(self, store):
-        fresh = open_store(self.folder / f"fresh{self.n}", create=True)
-        self.extract(fresh)
-        names = [*self.extractors, *(["vlm"] if self.vlm else []), "merge"]
-        assert_equal(rows_of(store, names), rows_of(fresh, names))
-
-
-def rows_of(store, names):
-    kept = ["item_id", "extractor", "category", "attributes", "status", "error", "made_from", "asked_with", "pack"]
-    rows = store.latest("attributes").filter(pl.col("extractor").is_in(names)).select(kept)
-    return rows.sort("item_id", "extractor").collect().to_dicts()
-
-
-def assert_equal(some, others):
-    for one, other in zip(some, others, strict=True):
-        assert one == other, (one["item_id"], one["extractor"])
+from tests.changing_shop import ASK, COLORS, SCRIPT, SHINE, SOFT, World, done, rows_of  # noqa: F401
 
 
 @pytest.fixture
@@ -107,39 +29,6 @@ def store(tmp_path):
     return open_store(tmp_path / "store", create=True)
 
 
-@pytest.fixture
-def done(monkeypatch):
-    """What was asked of the model, (title, attributes); and which items' pictures the palette looked at, by size."""
-    log = {"asked": [], "looked": 0, "decoded": 0}
-    generate, extract, decode = ScriptedChat.generate, Palette.extract, jobs.item_input.decode_picture
-
-    def asks(self, requests):
-        for request in requests:
-            words = "\n".join(part for part in request.parts if isinstance(part, str))
-            title = re.search(r"[A-Z]\w+ (shirt|lamp|chair)", words).group()
-            log["asked"].append((title, tuple(request.json_schema["properties"])))
-        return generate(self, requests)
-
-    def looks(self, inputs):
-        log["looked"] += len(inputs)
-        return extract(self, inputs)
-
-    def decodes(*args):
-        log["decoded"] += 1
-        return decode(*args)
-
-    monkeypatch.setattr(ScriptedChat, "generate", asks)
-    monkeypatch.setattr(Palette, "extract", looks)
-    monkeypatch.setattr(jobs.item_input, "decode_picture", decodes)
-
-    def take():
-        taken = {**log, "asked": sorted(log["asked"])}
-        log.update(asked=[], looked=0, decoded=0)
-        return taken
-
-    return take
-
-
 def did(asked=(), looked=0, decoded=0):
     return {"asked": sorted(asked), "looked": looked, "decoded": decoded}
 
@@ -148,7 +37,7 @@ BOTH = ("softness", "shine")
 ALL = [("Cotton shirt", BOTH), ("Desk lamp", ("shine",)), ("Wool shirt", BOTH)]
 
 
-def test_each_change_makes_again_what_depends_on_it(world, store, done):
+def test_each_change_makes_again_what_depends_on_it(world, store, done):  # noqa: F811
     assert world.extract(store) == Counts(3, 3, 0, 0)
     assert done() == did(ALL, 3, 3)
     assert world.extract(store) == Counts(3, 0, 0, 3)
@@ -173,7 +62,7 @@ def test_each_change_makes_again_what_depends_on_it(world, store, done):
     world.same_as_from_scratch(store)
 
 
-def test_a_change_to_one_attribute_asks_for_it_alone(world, store, done):
+def test_a_change_to_one_attribute_asks_for_it_alone(world, store, done):  # noqa: F811
     world.extract(store)
     done()
     calls = asked_in(store).usage.calls
@@ -200,7 +89,7 @@ def test_a_change_to_one_attribute_asks_for_it_alone(world, store, done):
     world.same_as_from_scratch(store)
 
 
-def test_another_model_or_prompt_asks_for_all(world, store, done):
+def test_another_model_or_prompt_asks_for_all(world, store, done):  # noqa: F811
     world.extract(store)
     done()
     world.script = SCRIPT.replace("matt", "glossy")
@@ -212,7 +101,7 @@ def test_another_model_or_prompt_asks_for_all(world, store, done):
     world.same_as_from_scratch(store)
 
 
-def test_an_added_extractor_runs_alone(world, store, done):
+def test_an_added_extractor_runs_alone(world, store, done):  # noqa: F811
     world.extractors, world.vlm = ("given",), False
     world.extract(store)
     assert done() == did()
@@ -239,7 +128,7 @@ def calibration(threshold, extractor="given"):
     return Calibration(entries=(entry,))
 
 
-def test_calibrating_again_asks_for_nothing_but_what_is_no_longer_settled(world, store, done):
+def test_calibrating_again_asks_for_nothing_but_what_is_no_longer_settled(world, store, done):  # noqa: F811
     world.titles[0], world.ask = "Red shirt", ("color", "shine")
     world.script = '[default]\nanswer = {color=["red"], shine="matt"}'
     world.calibration = calibration(0.5)
@@ -259,7 +148,7 @@ def test_calibrating_again_asks_for_nothing_but_what_is_no_longer_settled(world,
     world.same_as_from_scratch(store)
 
 
-def test_what_failed_is_asked_again_only_where_that_is_wanted_or_it_changed(world, store, done):
+def test_what_failed_is_asked_again_only_where_that_is_wanted_or_it_changed(world, store, done):  # noqa: F811
     world.script = '[[rules]]\nwords = ["softness"]\nerror = "too busy"\n' + SCRIPT
     world.soft, world.shine = SOFT.replace("How soft", "Softness: how soft"), SHINE
     world.extract(store, batch_rows=2)
@@ -279,7 +168,7 @@ def test_what_failed_is_asked_again_only_where_that_is_wanted_or_it_changed(worl
     assert done()["asked"] == []
 
 
-def test_a_store_of_before_is_made_once_and_then_stands(world, store, done):
+def test_a_store_of_before_is_made_once_and_then_stands(world, store, done):  # noqa: F811
     """Rows without what they were made from: nothing of them is taken over."""
     from deltalake import write_deltalake
 
