@@ -187,7 +187,7 @@ class Budget:
             return
         for name, count in self.counts.items():
             least, most = count(spent) / (made + at_work), count(spent) / made
-            self.per_row[name] = min(max(self.per_row.get(name, most), least), most)
+            self.per_row[name] = min(max(self.per_row.get(name, least), least), most)
 
     def may_begin(self, spent: Spent, rows: int, at_work: int) -> bool | None:
         """Whether so many rows may begin beside those at work: yes, no, or None: not before something has ended."""

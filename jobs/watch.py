@@ -22,6 +22,7 @@ from typing import Any, Self, cast
 import pyarrow as pa
 
 from jobs.budget import Budget, Spent, total
+from jobs.feed import Slice
 from jobs.plan import Counts, Plan
 from jobs.pulse import Beat, Pulse, State, gpu_share, read_pulses
 from jobs.work import Work
@@ -82,7 +83,7 @@ class Watch:
         self._pieces: list[tuple[int, Spent]] = []
         self._start = secrets.token_hex(6)
         self._beat = Beat(store, plan.run_id, self._start, self._told)
-        self._beats = self._stops = False
+        self._beats = self._stops = self._elsewhere = False
         self._ends = ExitStack()
 
     # --- from its beginning to its end ---
@@ -165,7 +166,7 @@ class Watch:
             return False
         with self._guard:
             at_work = self._at_work
-        if self._probes and not self._pieces and at_work:
+        if self._probes and not self._pieces and at_work and not self._elsewhere:
             return None
         if self._budget.caps:
             self._look()
@@ -180,10 +181,19 @@ class Watch:
                 self._at_work += rows
         return go
 
-    def until_stopped(self, slices: Iterator[Any]) -> Iterator[Any]:
+    def until_stopped(self, slices: Iterator[Slice]) -> Iterator[Slice]:
         """Slices up to where the budget stops: for an engine elsewhere, which is handed rows long before they begin."""
+        self._elsewhere = True
         for part in slices:
-            if self.may_begin(part.rows.num_rows) is False:
+            rows = int((part.expected == 0).sum())  # the others will hardly be made
+            go = self.may_begin(rows)
+            if go is None:
+                if self._budget.per_row:  # those that are handed over already take what is left
+                    self._stops, self._why = True, self._budget.reached(self._of_the_run(), rows + self._at_work)
+                    return
+                with self._guard:
+                    self._at_work += rows
+            elif not go:
                 return
             yield part
 
@@ -231,6 +241,8 @@ class Watch:
             return
         everyone = made + sum(one.n_ok + one.n_failed for one in self._others)
         self._budget.learn(self._of_the_run(), everyone, self._at_work)
+        if self._elsewhere and not self._pieces and made >= _PIECES * max(self._at_work, 1):
+            self._pieces = [(made, self._mine())]  # of all engines together, those at work little beside it
         if self._probes and self._pieces:
             self._probes = False
             if (left := self._open_rows - everyone) > 0:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.budget import Budget, Estimate, Price, Prices, budget_of, read_prices
+from jobs.feed import in_work, micro_batches
 from jobs.plan import Counts, read_runs
 from jobs.pulse import read_pulses
 from jobs.spine import run_job
@@ -75,6 +76,21 @@ def test_a_run_stops_at_the_cap_and_goes_on_with_a_larger_one(tmp_path, capsys, 
     assert (
         "5.0 tokens a row by the first 10; 190 left would take some 950 tokens (950 to 950)" in capsys.readouterr().err
     )
+
+
+def test_a_cap_holds_an_engine_elsewhere_too(tmp_path):
+    """It is handed rows long before they begin; what it was handed is made and kept."""
+    store = open_with(tmp_path, 400)
+    work = Work(store)
+
+    def elsewhere(plan, slices, rows):
+        return in_work(work, micro_batches(work, slices, rows), 4)
+
+    with pytest.raises(BudgetError, match="The same command with a larger cap goes on"):
+        run_job(store, work, batch_rows=10, elsewhere=elsewhere, max_tokens=800)
+    assert 600 <= spent(store) == 5 * store.count("demands") <= 800
+    assert run_job(store, work, batch_rows=10, elsewhere=elsewhere) == Counts(400, 400, 0, 0)
+    assert work.chat.requests == 400
 
 
 def test_a_cap_on_cost(tmp_path):
