@@ -40,7 +40,7 @@ from jobs.standing import Standing, hashes_of, standing_in
 from jobs.watch import Watch, spent_by
 from jobs.work import Recalls, Work, verdicts
 from jobs.workers import this_worker
-from lore_mm.console import say
+from lore_mm.console import heed_interrupts, say
 from lore_mm.errors import InputError, LoreError, PlanError, StoreError
 from lore_mm.tables import TABLES
 from stores.features import FeatureStore
@@ -90,6 +90,7 @@ def run_job(
     budget = budget_of(options)
     budget.check(work.job, spent_by(work))
     patience, metrics_port = options.get("patience") or _PATIENCE_S, options.get("metrics_port")
+    heed_interrupts()
     while True:
         plan, resumed = make_plan(store, work.job, work.table, work.reads, settings, new_run=new_run, apart=apart)
         going = _Run(store, work, plan, resumed, in_flight, note, patience, budget, metrics_port, elsewhere)

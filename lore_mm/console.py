@@ -21,7 +21,7 @@ from rich.segment import Segment, Segments
 
 from lore_mm.errors import LoreError
 
-__all__ = ["command_app", "for_people", "print_json", "print_table", "progress", "run", "say"]
+__all__ = ["command_app", "for_people", "heed_interrupts", "print_json", "print_table", "progress", "run", "say"]
 
 _talk = Console(stderr=True, highlight=False)
 # escapes and other control characters, and marks that turn the direction of text round; none takes room on a line
@@ -171,6 +171,12 @@ def run(app: Callable[..., Any], arguments: Sequence[str] | None = None, name: s
         raise
 
 
+def heed_interrupts() -> None:
+    """Let Ctrl-C end a wait for a thread also where Polars is imported, which has waits begun anew after a signal."""
+    if hasattr(signal, "siginterrupt"):
+        signal.siginterrupt(signal.SIGINT, True)
+
+
 @contextmanager
 def _told_to_end() -> Iterator[None]:
     """SIGTERM and SIGHUP raise SystemExit here, unless somebody has chosen what they do; the second time they kill."""
@@ -191,7 +197,7 @@ def _told_to_end() -> Iterator[None]:
 
 
 def _say_interrupted() -> None:
-    say(_INTERRUPTED)
     main = threading.main_thread()
     if threading.current_thread() is main and any(t is not main and not t.daemon for t in threading.enumerate()):
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # before it is said: who reads it may send the next at once
+    say(_INTERRUPTED)

@@ -348,13 +348,15 @@ def test_told_to_end(store, number, code):
 def test_a_second_interrupt_ends_at_once(store):
     """What is in work in threads would be waited for otherwise."""
     process = start(Path(store.uri), in_flight=2, stuck=3)
-    has_made(Path(store.uri), 2)
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    while "interrupted" not in process.stderr.readline():
-        pass
-    assert process.poll() is None  # a thread is in a call that nothing can end
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == -signal.SIGINT
-    process.communicate()
+    has_made(Path(store.uri), 4)
+    time.sleep(1)  # by then the one thread that heeds signals waits for those that are stuck
+    try:
+        process.send_signal(signal.SIGINT)
+        assert any("interrupted" in line for line in iter(process.stderr.readline, ""))
+        assert process.poll() is None  # a thread is in a call that nothing can end
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == -signal.SIGINT
+    finally:
+        process.kill()
+        process.communicate()
     ends_well(store)
