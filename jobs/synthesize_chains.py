@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from extractors.query.llm import PROMPT, LlmEngine
+from jobs.asked import spent_of
 from jobs.chain_pairs import ChainPair
 from jobs.plan import Counts
 from jobs.run_options import RunOptions
@@ -219,6 +220,11 @@ class _Work:
     def failed(self, rows: pa.Table, error: str) -> pa.Table:
         """Pairs without a chain, with the reason."""
         return chains_table([self._failed(self.pairs[place], error) for place in _places(rows)])
+
+    def spent(self) -> dict[str, Usage]:
+        """What the teacher was asked so far, readings of queries included (see `jobs.budget`)."""
+        readings = self.teacher.decode if self.teacher else None
+        return spent_of(self.teacher, readings.engine if isinstance(readings, QueryReadings) else None)
 
     def _row(self, pair: ChainPair, judgment: Judgment) -> ChainRow:
         row = self.maker.row(
