@@ -1,6 +1,7 @@
 """Openers of scripted works for the tests of `--run-on ray`; imported by the workers of the cluster too."""
 
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,14 @@ from tests.scripted_job import ScriptedWork
 
 
 class Work(ScriptedWork):
-    """Notes the process of each call of `load` and `process` in a file; stops the job at the id `dead`."""
+    """Notes the process of each call of `load` and `process` in a file; stops the job at the id `dead`.
 
-    def __init__(self, store, notes, dead=None, spends=False, **rest):
+    The micro-batch with the id `slow` takes two seconds.
+    """
+
+    def __init__(self, store, notes, dead=None, slow=None, spends=False, **rest):
         super().__init__(store, **rest)
-        self.notes, self.dead = notes, dead
+        self.notes, self.dead, self.slow = notes, dead, slow
         if spends:
             self.spent = lambda: {"scripted": Usage(len(self.batches), 10 * len(self.batches), 0)}
 
@@ -31,6 +35,8 @@ class Work(ScriptedWork):
     def process(self, rows, loaded):
         ids = rows.column("query_id").to_pylist()
         self.note("process", ids)
+        if self.slow in ids:
+            time.sleep(2.0)
         if self.dead in ids:
             raise ModelError("the engine is dead")
         return super().process(rows, loaded)

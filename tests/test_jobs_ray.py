@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -26,6 +27,7 @@ from jobs.understand_queries import understand_queries
 from lore_mm.errors import ConfigError, InputError, LoreError, MissingExtraError, ModelError
 from lore_mm.models.chat import Usage
 from stores.features import open_store
+from stores.vectors import open_index
 from tests.scripted_job import queries
 from tests.scripted_ray import Opener
 
@@ -89,10 +91,10 @@ def test_equal_to_local_and_an_engine_killed(cluster, tmp_path, monkeypatch):
         append, killed = there.append, []
 
         def deadly(table, rows, *args, **kwargs):
-            if table == "demands" and len(killed) < 2:
-                last = Path(far.notes).read_text().splitlines()
-                killed.append(next(int(line.split()[1]) for line in reversed(last) if line.startswith("process")))
-                os.kill(killed[-1], signal.SIGKILL)
+            engine = [line.split()[1] for line in Path(far.notes).read_text().splitlines() if line[0] == "p"][-1]
+            if table == "demands" and len(killed) < 2 and int(engine) not in killed:
+                killed.append(int(engine))
+                os.kill(int(engine), signal.SIGKILL)
             return append(table, rows, *args, **kwargs)
 
         for i, store in enumerate((here, there)):
@@ -103,7 +105,7 @@ def test_equal_to_local_and_an_engine_killed(cluster, tmp_path, monkeypatch):
             assert (counts.n_in, counts.n_ok, counts.n_failed, counts.n_skipped) == (2 * N, N, 1, N - 1)
         assert killed
         assert content(there).equals(content(here))
-        assert read_runs(there)[-1].counts == counts
+        assert read_runs(there)[-1].counts == replace(counts, n_still_failed=0)
 
 
 @pytest.mark.slow
@@ -139,6 +141,20 @@ def test_a_dead_engine_stops_the_run(cluster, tmp_path):
     with opened(Opener(far.address, far.notes), there, {}) as it:
         assert run_job(there, it.work, batch_rows=BATCH) == Counts(N, N)
     assert content(there)["query_id"].to_list() == [f"q{i:03}" for i in range(N)]
+
+
+@pytest.mark.slow
+def test_the_first_may_be_the_last_to_be_made(cluster, tmp_path):
+    """Two engines, one of them long at the first micro-batch: commits keep their order."""
+    there = filled(tmp_path / "there")
+    far = Opener(str(tmp_path / "there"), str(tmp_path / "notes"), rest={"slow": "q000"})
+    two = {"run_on": "ray", "workers": 2}
+    with opened(far, there, two) as it:
+        assert run_job(there, it.work, elsewhere=it.elsewhere, batch_rows=BATCH, **two) == Counts(N, N)
+    assert content(there)["query_id"].to_list() == [f"q{i:03}" for i in range(N)]
+    assert len(noted(far.notes, "process")[1]) == 2
+    (run,) = read_runs(there)
+    assert there.last_transaction("demands", run.plan.app_id(0)) == 9
 
 
 @pytest.mark.slow
@@ -229,7 +245,8 @@ def test_the_jobs_themselves(cluster, shop, tmp_path):
         assert counts.n_ok and counts.n_in == counts.n_ok + counts.n_failed
         if table in ("attributes", "embeddings"):
             assert (counts.n_in, counts.n_failed) == (12, 2)
-    assert (there.folder / "vectors" / "items" / "manifest.json").exists()
+    index, other = (open_index(store.folder / "vectors" / "items") for store in (here, there))
+    assert {**index.manifest, "made_at": None} == {**other.manifest, "made_at": None}
 
 
 @pytest.mark.slow
