@@ -38,7 +38,8 @@ class Given:
     def __init__(self, knowledge: Knowledge, schemas: Schemas | None = None) -> None:
         self.knowledge = knowledge
         self.schemas = schemas
-        self.sha = sha_of(["given 3", knowledge.sha, schemas.sha if schemas else None, fields_sha()])
+        read = schemas.sha_without("ask", "prompts", "visual") if schemas else None
+        self.sha = sha_of(["given 3", knowledge.sha, read, fields_sha()])
         self._scanner = scanner_for(knowledge)
 
     def extract(self, inputs: Sequence[ExtractorInput]) -> list[Extraction]:

@@ -38,7 +38,8 @@ class Merger:
         """Identifies the settings: schemas, knowledge, evidence order and thresholds."""
         order = {name: dimension.evidence for name, dimension in load_dimensions().items()}
         settings = [_VERSION, CONFLICT, MOST, SAME_NUMBER, UNSAID, LIT, FAINT]
-        return sha_of([settings, order, self.schemas.sha, self.knowledge.sha])
+        weighed = self.schemas.sha_without("ask", "prompts", "visual")
+        return sha_of([settings, order, weighed, self.knowledge.sha])
 
     def merge(self, item: Item, found: Mapping[str, Extraction]) -> Extraction:
         """The verdict over what each extractor found, by extractor name."""

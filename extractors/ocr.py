@@ -47,7 +47,8 @@ class Ocr:
         self.schemas = schemas
         self.engine = engine or RapidOcr()
         self.threads = threads or min(_MOST_THREADS, os.cpu_count() or 1)
-        self.sha = sha_of(["ocr 1", self.engine.name, PACK_READER_SHA, knowledge.sha, schemas.sha])
+        read = schemas.sha_without("ask", "prompts", "visual")
+        self.sha = sha_of(["ocr 1", self.engine.name, PACK_READER_SHA, knowledge.sha, read])
 
     def extract(self, inputs: Sequence[ExtractorInput]) -> list[Extraction]:
         """Read items; len(result) == len(inputs).

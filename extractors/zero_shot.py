@@ -92,7 +92,8 @@ class ZeroShot:
     def sha(self) -> str:
         """Identifies model, schemas, knowledge and thresholds."""
         settings = [_VERSION, THRESHOLD, _WORDS, _PROMPTS, {k: dict(v) for k, v in self.calibration.items()}]
-        return sha_of([settings, self.embedder.sha, self.schemas.sha, self.knowledge.sha])
+        compared = self.schemas.sha_without("ask", visual=True)
+        return sha_of([settings, self.embedder.sha, compared, self.knowledge.sha])
 
     def extract(self, inputs: Sequence[ExtractorInput]) -> list[Extraction]:
         """The visual attributes of each item; skipped without a picture, failed if none could be read.

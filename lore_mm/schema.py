@@ -153,6 +153,26 @@ class Schemas:
         """Identifies the content of all departments."""
         return sha_of({name: schema.sha for name, schema in self.departments.items()})
 
+    def sha_without(self, *keys: str, visual: bool = False) -> str:
+        """Identifies the content but for these keys of its attributes and the versions, for who does not read them.
+
+        With `visual` only the category and what can be chosen by a picture count.
+        """
+        return sha_of(
+            {
+                name: [
+                    schema.thing,
+                    None if schema.common is None else list(schema.common),
+                    [
+                        spec.model_dump(mode="json", exclude=set(keys))
+                        for spec in schema.specs.values()
+                        if not visual or (spec.visual and spec.type == "choice") or spec.name == "category"
+                    ],
+                ]
+                for name, schema in self.departments.items()
+            }
+        )
+
     def department(self, name: str | None) -> AttributeSchema:
         """The common attributes with the department's own; a department without a file has the common ones."""
         common = self.departments[COMMON]

@@ -7,12 +7,15 @@ from PIL import Image
 
 from extractors.cascade import extract_all
 from extractors.gate import Gate
+from extractors.given import Given
 from extractors.merge import Merger
 from extractors.protocol import Earlier, Extraction, ExtractorInput, PackLine
 from extractors.reuse import PARTS, content_of, parts_read
 from extractors.vlm import Vlm
+from extractors.zero_shot import ZeroShot
 from jobs.extraction_rows import earlier_from_rows, extraction_row
 from lore_mm.knowledge import Category, Knowledge, Material
+from lore_mm.models.scripted import ScriptedEmbedder
 from lore_mm.models.scripted_chat import Rule, ScriptedChat
 from lore_mm.rows import attributes_table
 from lore_mm.schema import load_schemas
@@ -218,3 +221,34 @@ def test_a_change_that_an_extractor_does_not_read_leaves_its_row(part):
     found, _ = extracted([kind, pack], stand, **changed)
     assert (found["given"] is stand["given"].extraction) == (part == "pictures")
     assert (found["ocr"] is stand["ocr"].extraction) == (part == "words")
+
+
+def test_only_those_that_read_a_part_of_a_schema_change_with_it(tmp_path):
+    body = 'dimension = "style_detail"\nask = "How?"\nvalues = ["a", "b"]\n'
+    seen = f'version = "1"\n[shine]\n{body}visual = true\n'
+    unseen = f"[weight_class]\n{body}"
+
+    def shas(text):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        (folder / "fashion.toml").write_text(text)
+        schemas = load_schemas((folder,))
+        return {
+            "given": Given(KNOWLEDGE, schemas).sha,
+            "zero_shot": ZeroShot(ScriptedEmbedder(1), schemas, KNOWLEDGE).sha,
+            "merge": Merger(KNOWLEDGE, schemas).sha,
+            "vlm": Vlm(Engine(), schemas, KNOWLEDGE).sha,
+        }
+
+    base = shas(seen + unseen)
+
+    def changed(text):
+        return {name for name, sha in shas(text).items() if sha != base[name]}
+
+    assert changed(seen + unseen) == set()
+    assert changed(seen.replace("How?", "How so?") + unseen) == {"vlm"}
+    assert changed(seen.replace('version = "1"', 'version = "2"') + unseen) == {"vlm"}
+    assert changed(seen + unseen.replace('"b"', '"b", "c"')) == {"given", "merge", "vlm"}
+    assert changed(seen.replace('"b"', '"b", "c"') + unseen) == {"given", "merge", "vlm", "zero_shot"}
+    assert changed(seen + 'prompts = ["a {value} one"]\n' + unseen) == {"vlm", "zero_shot"}
+    assert changed(seen + unseen + "visual = true\n") == {"vlm", "zero_shot"}
