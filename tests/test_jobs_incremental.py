@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from extractors.calibrate import Calibration, CalibrationEntry
 from extractors.reuse import content_of
 from extractors.vlm import Vlm
+from extractors.zero_shot import ZeroShot
 from jobs.asked import asked_in
 from jobs.plan import Counts
 from lore_mm.knowledge import load_knowledge
@@ -282,3 +283,23 @@ def test_any_changes_one_after_the_other_end_as_from_scratch(tmp_path_factory, s
 @given(steps=st.lists(STEP, min_size=2, max_size=8))
 def test_many_changes_one_after_the_other_end_as_from_scratch(tmp_path_factory, steps):
     changed_again_and_again(tmp_path_factory.mktemp("world"), steps)
+
+
+def test_the_shipped_embedder_looks_only_at_what_changed(world, store, monkeypatch):
+    seen = []
+    extract = ZeroShot.extract
+    monkeypatch.setattr(ZeroShot, "extract", lambda self, some: seen.append(len(some)) or extract(self, some))
+    world.extractors, world.vlm = ("given", "palette", "zero_shot"), False
+    world.extract(store)
+    world.titles[0] = "Linen shirt"
+    world.extract(store)
+    assert seen == [3]
+    world.colors[1] = "red"
+    world.extract(store)
+    assert seen == [3, 1]
+    world.soft = SOFT.replace("How", "Just how")  # no model is asked: nothing reads a question
+    assert world.extract(store) == Counts(3, 0, 0, 3)
+    world.soft = SOFT + "visual = true\n"
+    assert world.extract(store) == Counts(3, 3, 0, 0)
+    assert seen == [3, 1, 3]
+    world.same_as_from_scratch(store)
