@@ -80,7 +80,10 @@ class Watch:
         self._open_rows = open_rows() if self._spends else rows
         size = int(plan.settings.get("batch_rows", 1))
         self._probes = self._spends and (bool(budget.caps) or self._open_rows > _WORTH_A_PROBE * size)
+        # in pieces, with nothing beside it, only where a cap needs to know what a row takes: it starves an engine
+        self._in_pieces = self._probes and bool(budget.caps)
         self._pieces: list[tuple[int, Spent]] = []
+        self._processed = 0
         self._start = secrets.token_hex(6)
         self._beat = Beat(store, plan.run_id, self._start, self._told)
         self._beats = self._stops = self._elsewhere = False
@@ -153,7 +156,7 @@ class Watch:
         self._state = "waiting"
 
     def timed(self) -> Work:
-        """The work, with its engine's time measured, and its first micro-batch made in pieces where it is the probe."""
+        """The work, with its engine's time measured, and its first micro-batch made in pieces where a cap needs a probe."""
         return cast(Work, _Timed(self._work, self._process))
 
     # --- the budget ---
@@ -166,7 +169,7 @@ class Watch:
             return False
         with self._guard:
             at_work = self._at_work
-        if self._probes and not self._pieces and at_work and not self._elsewhere:
+        if self._in_pieces and not self._pieces and at_work and not self._elsewhere:
             return None
         if self._budget.caps:
             self._look()
@@ -243,6 +246,8 @@ class Watch:
         self._budget.learn(self._of_the_run(), everyone, self._at_work)
         if self._elsewhere and not self._pieces and made >= _PIECES * max(self._at_work, 1):
             self._pieces = [(made, self._mine())]  # of all engines together, those at work little beside it
+        elif not (self._elsewhere or self._in_pieces or self._pieces):
+            self._pieces = [(self._processed, self._mine())]
         if self._probes and self._pieces:
             self._probes = False
             if (left := self._open_rows - everyone) > 0:
@@ -251,8 +256,11 @@ class Watch:
 
     def _process(self, rows: pa.Table, loaded: list[Any]) -> pa.Table:
         with self._busy:
-            if not self._probes or self._pieces or rows.num_rows < 2:
-                return self._work.process(rows, loaded)
+            if not self._in_pieces or self._pieces or rows.num_rows < 2:
+                done = self._work.process(rows, loaded)
+                with self._guard:
+                    self._processed += rows.num_rows
+                return done
             size = -(-rows.num_rows // _PIECES)
             found, made, before = [], [], self._mine()
             for at in range(0, rows.num_rows, size):
