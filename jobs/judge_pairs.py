@@ -24,6 +24,7 @@ from jobs.judge_pictures import StorePictures
 from jobs.open_extractors import model_options
 from jobs.openers import opened
 from jobs.options import KnowledgeFolder, ModelOption, StoreAddress, with_run_options
+from jobs.pair_sources import pairs_by_search, pairs_of_labels
 from jobs.plan import Counts
 from jobs.run_options import RunOptions
 from jobs.spine import run_job
@@ -36,16 +37,14 @@ from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.models import DEFAULT_EMBEDDER, Embedder, open_embedder
 from lore_mm.models.chat import Usage
 from lore_mm.rows import attribute_to_row, demand_to_row, item_to_row, judgments_table, understanding_from_row
-from lore_mm.tables import PAIRS
 from lore_mm.types import ItemFeatures, Query, Understanding
 from relevance.judge import DEFAULT_JUDGE, JudgeAddress, RulesFile, open_judge
 from relevance.protocol import PairJudge, failed_judgment
 from stores.features import FeatureStore, open_store
 from stores.query import Snapshot
 
-__all__ = ["JudgePairs", "judge_pairs", "main", "pairs_by_search", "pairs_of_labels"]
+__all__ = ["JudgePairs", "judge_pairs", "main"]
 
-_SEARCH_AT_ONCE = 256
 _BATCH_ROWS = {
     "direct": 512,
     "reason": 128,
@@ -213,43 +212,13 @@ def _item_sha(features: ItemFeatures | None, looks: bool = False) -> str | None:
     return sha_of([*told, features.input_sha] if looks else told)
 
 
-def pairs_of_labels(store: FeatureStore) -> pa.Table:
-    """The labelled pairs of a store, with their queries' text where the store has it, in the order of the labels."""
-    if store.version("labels") is None:
-        raise StoreError(f"no labels in {store.uri} yet: lore ingest --labels FILE")
-    labels = store.latest("labels").select("query_id", "item_id").collect()
-    texts = pl.DataFrame(schema={"query_id": pl.String, "query": pl.String})
-    if store.version("queries") is not None:
-        texts = store.latest("queries").select("query_id", "query").collect()
-    joined = labels.join(texts, on="query_id", how="left", maintain_order="left")
-    return pa.table({name: pa.array(joined[name].to_list(), pa.string()) for name in PAIRS.names})
-
-
-def pairs_by_search(store: FeatureStore, embedder: Embedder, top: int) -> pa.Table:
-    """Each query of a store with the `top` items nearest to its text, the nearest first."""
-    if store.version("queries") is None:
-        raise StoreError(f"no queries in {store.uri} yet: lore ingest --queries FILE")
-    snapshot = Snapshot(store)
-    if lag := snapshot.lag():
-        raise StoreError(lag)
-    queries = store.latest("queries").select("query_id", "query").collect().rows()
-    found: dict[str, list[str]] = {name: [] for name in PAIRS.names}
-    for start in range(0, len(queries), _SEARCH_AT_ONCE):
-        some = queries[start : start + _SEARCH_AT_ONCE]
-        hits = snapshot.search(embedder.embed_texts([text for _, text in some]), top)
-        for (query_id, text), nearest in zip(some, hits, strict=True):
-            found["query_id"] += [query_id] * len(nearest)
-            found["query"] += [text] * len(nearest)
-            found["item_id"] += [item_id for item_id, _ in nearest]
-    return pa.table({name: pa.array(values, pa.string()) for name, values in found.items()})
-
-
 def judge_pairs(
     store: FeatureStore,
     *,
     pairs: Path | None = None,
     labels: bool = False,
     top: int | None = None,
+    traffic: float | None = None,
     embedder: str | Embedder = DEFAULT_EMBEDDER,
     judge: str = DEFAULT_JUDGE,
     options: Mapping[str, Any] | None = None,
@@ -261,12 +230,15 @@ def judge_pairs(
 ) -> Counts:
     """Judge the pairs of a file, of the labels, or of a search; see `jobs.spine.run_job` for skips and resumes.
 
+    `top` takes the items nearest to each query of the store, with `traffic` only to the most frequent queries, which
+    together make that share of all requests (`jobs.precompute`).
+
     `judge` is an address of `relevance.judge.open_judge`, with `options` for it and its model. Demands that are stored
     are used; `engine` (an address of `extractors.queries.open_engine`, with `engine_options`) reads the queries
     without, the knowledge tables unless given. `batch_rows`, what a crash can cost, follows the judge unless given.
 
     Raises:
-        InputError: not exactly one of `pairs`, `labels` and `top` is given.
+        InputError: not exactly one of `pairs`, `labels` and `top` is given, or `traffic` is no share.
     """
     if (pairs is not None) + labels + (top is not None) != 1:
         raise InputError("which pairs? name exactly one of --pairs FILE, --labels and --top K")
@@ -277,7 +249,12 @@ def judge_pairs(
         table, origin = pairs_of_labels(store), {"from": "labels"}
     else:
         model = open_embedder(embedder) if isinstance(embedder, str) else embedder
-        table, origin = pairs_by_search(store, model, top or 1), {"from": "search", "top": top, "model": model.name}
+        table, origin = (
+            pairs_by_search(store, model, top or 1, traffic),
+            {"from": "search", "top": top, "model": model.name},
+        )
+        if traffic is not None:
+            origin |= {"from": "head", "traffic": traffic}
     known = load_knowledge(tuple(knowledge))
     how = OpenJudgePairs(
         *(store, judge, options or {}, known, rules, table, origin),

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from jobs import embed_items, extract_items, judge_pairs, understand_queries
+from jobs import embed_items, extract_items, judge_pairs, precompute, understand_queries
 from jobs.foresee import Forecast, Foreseen
 from lore_mm.console import for_people, print_json, print_table, run
 from lore_mm.errors import InputError, nearest
@@ -68,6 +68,7 @@ app.command("extract")(_planned(extract_items.main))
 app.command("embed")(_planned(embed_items.main))
 app.command("understand-queries")(_planned(understand_queries.main))
 app.command("judge-pairs")(_planned(judge_pairs.main))
+app.command("precompute")(_planned(precompute.main))
 
 
 @app.callback()

@@ -156,7 +156,7 @@ class Watch:
         self._state = "waiting"
 
     def timed(self) -> Work:
-        """The work, with its engine's time measured, and its first micro-batch made in pieces where a cap needs a probe."""
+        """The work, its engine's time measured, and its first micro-batch made in pieces where a cap needs a probe."""
         return cast(Work, _Timed(self._work, self._process))
 
     # --- the budget ---

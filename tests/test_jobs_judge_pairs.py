@@ -9,7 +9,8 @@ import pytest
 from jobs import judge_pairs as job
 from jobs.embed_items import embed_items
 from jobs.ingest import ingest_items, ingest_labels, ingest_queries
-from jobs.judge_pairs import JudgePairs, judge_pairs, pairs_by_search, pairs_of_labels
+from jobs.judge_pairs import JudgePairs, judge_pairs
+from jobs.pair_sources import pairs_by_search, pairs_of_labels
 from jobs.plan import Counts, read_runs
 from jobs.spine import run_job
 from jobs.status import status_of
