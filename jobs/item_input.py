@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from threading import Lock
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from PIL.Image import Image
@@ -22,6 +24,7 @@ from lore_mm.bucket_pictures import look_at, object_of, read_object
 from lore_mm.errors import PictureError, StoreError
 from lore_mm.fingerprint import sha_of, sha_of_bytes
 from lore_mm.images import PicturePolicy, decode_picture, read_picture
+from lore_mm.picture_memory import keep_picture_memory
 from lore_mm.rows import item_from_row
 from lore_mm.types import Item
 from stores.features import FeatureStore
@@ -32,6 +35,7 @@ _MOST_FAULTS = 5
 _WAITING = 32  # threads where pictures come from a bucket or a URL: most of them wait for an answer
 _UNREAD = "unread"  # in the place of a picture's sha: it could not be read
 _URL = re.compile(r"https?://", re.IGNORECASE)
+_One = TypeVar("_One")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,8 @@ class ItemInput:
         self.policy = policy
         self.with_pictures = with_pictures
         self._threads = min(16, os.cpu_count() or 1)
+        if with_pictures:
+            keep_picture_memory()
 
     def read(
         self, versions: Mapping[str, int], columns: Sequence[str] | None, rows: int, start: int = 0
@@ -117,11 +123,11 @@ class ItemInput:
             for i, row in enumerate(rows.select(["images", "image_root", "status"]).to_pylist()):
                 if row["status"] == "ok":
                     work += [(i, ref, row["image_root"]) for ref in row["images"] or ()]
-        found: list[list[Any]] = [[] for _ in range(rows.num_rows)]
         afar = any("://" in ref or "://" in (root or "") for _, ref, root in work)
-        with ThreadPoolExecutor(_WAITING if afar else self._threads, "pictures") as pool:
-            for (i, _, _), result in zip(work, pool.map(lambda w: function(w[1], w[2]), work), strict=True):
-                found[i].append(result)
+        results = _in_threads(lambda one: function(one[1], one[2]), work, _WAITING if afar else self._threads)
+        found: list[list[Any]] = [[] for _ in range(rows.num_rows)]
+        for (i, _, _), result in zip(work, results, strict=True):
+            found[i].append(result)
         return found
 
     def _sha(self, ref: str, root: str | None) -> str:
@@ -155,6 +161,32 @@ class ItemInput:
             return read_object(place, self.policy)
         data = read_picture(ref, root, self.policy)
         return f"url {ref}" if _URL.match(ref) else None, data
+
+
+def _in_threads(function: Callable[[_One], Any], many: Sequence[_One], threads: int) -> list[Any]:
+    """What the function gives for each, in order. Each thread takes the next one itself, which costs less than a future
+    for each, and much less than a picture.
+    """
+    found: list[Any] = [None] * len(many)
+    left, guard = iter(enumerate(many)), Lock()
+
+    def work() -> None:
+        while True:
+            with guard:
+                taken = next(left, None)
+            if taken is None:
+                return
+            try:
+                found[taken[0]] = function(taken[1])
+            except BaseException:
+                with guard:
+                    deque(left, 0)  # the others are in vain
+                raise
+
+    with ThreadPoolExecutor(threads, "pictures") as pool:
+        for thread in [pool.submit(work) for _ in range(min(threads, len(many)))]:
+            thread.result()
+    return found
 
 
 def _check_root(ref: str, root: str | None) -> None:

@@ -1,6 +1,7 @@
 """What breaks under a job: the disk, the store, its log, a file that is being read, a signal. Each time one plain line,
 nothing lost, and once the fault is gone the same call ends as if nothing had been."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -315,7 +316,9 @@ def test_a_catalogue_that_changes_while_it_is_ingested(tmp_path):
 def start(folder, **options):
     said = json.dumps({"batch_rows": 2, "pace": 0.02, **options})
     command = [sys.executable, str(SCRIPT), str(folder), str(folder / "log"), said]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # as a terminal starts it: under nohup SIGHUP would be ignored, and stay so
+    heeding = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeding)
     assert process.stdout.readline() == "ready\n"
     return process
 

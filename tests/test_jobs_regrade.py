@@ -132,12 +132,12 @@ def test_it_goes_on_where_it_stopped(store, strict, monkeypatch):
     book = load_rulebook(strict)
     append, seen = store.append, []
 
-    def failing(table, rows, transaction=None):
+    def failing(table, rows, transaction=None, **options):
         if table == "judgments":
             seen.append(rows.num_rows)
             if len(seen) == 2:
                 raise StoreError("the disk is full")
-        return append(table, rows, transaction)
+        return append(table, rows, transaction, **options)
 
     monkeypatch.setattr(store, "append", failing)
     with pytest.raises(StoreError, match="the disk is full"):

@@ -201,15 +201,6 @@ def test_a_table_of_before_a_column_came_can_be_asked(tmp_path: Path) -> None:
     ]
 
 
-def test_object_stores_are_read_into_memory(store: FeatureStore, snapshot: Snapshot) -> None:
-    remote = FeatureStore(store.uri)
-    remote.uri, remote.folder = store.folder.as_uri(), None
-    query = "SELECT item_id, name, value FROM latest ORDER BY ALL"
-    far = Snapshot(remote)
-    assert far.sql(query).equals(snapshot.sql(query))
-    assert far.get(["shoe", "x"]) == [features("shoe"), None]
-
-
 def test_rows_with_and_without_a_time_are_replaced_in_order(tmp_path: Path) -> None:
     store = open_store(tmp_path / "s", create=True)
     store.append("items", item_rows(Item("a", "late"), hours=2))
