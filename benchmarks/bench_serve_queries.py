@@ -28,7 +28,7 @@ from lore_mm.rows import demands_table, understanding_from_row
 from lore_mm.types import Provenance, Query, Understanding
 from stores.features import FeatureStore, open_store
 from stores.online import build_online
-from stores.query import Snapshot
+from stores.snapshot import Snapshot
 from stores.understood import query_key
 
 HEADS = "running shoes|sofa|lamp|laptop|backpack|coffee maker|dress|headphones|desk|tent".split("|")

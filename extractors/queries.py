@@ -191,7 +191,7 @@ def _open_desk(engine: str | None, store: str | None, tables: Knowledge, options
     if store is None:
         return QueryDesk(tables, engine, options=options)
     from stores.features import open_store
-    from stores.query import Snapshot
+    from stores.snapshot import Snapshot
 
     snapshot = Snapshot(open_store(store))
     if "demands" not in snapshot.versions:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lore_mm.knowledge import Knowledge
     from lore_mm.types import ItemFeatures
     from relevance.check_labels import Fault, LabelRow
-    from stores.query import Snapshot
+    from stores.snapshot import Snapshot
 
 __all__ = ["main"]
 
@@ -50,7 +50,7 @@ def main(
     from lore_mm.knowledge import load_knowledge
     from relevance.by_rules import RulesJudge
     from relevance.check_labels import check_labels
-    from stores.query import Snapshot
+    from stores.snapshot import Snapshot
 
     knowledge = load_knowledge()
     rows = _read_labels(labels)

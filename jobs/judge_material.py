@@ -191,7 +191,7 @@ def read_store(
     Raises:
         InputError: there are no labels, a label names an unknown query, or nobody knows that split.
     """
-    from stores.query import Snapshot
+    from stores.snapshot import Snapshot
 
     reader, rows = _labelled(store, labels)
     snapshot = Snapshot(store)

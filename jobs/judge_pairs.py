@@ -41,7 +41,7 @@ from lore_mm.types import ItemFeatures, Query, Understanding
 from relevance.judge import DEFAULT_JUDGE, JudgeAddress, RulesFile, open_judge
 from relevance.protocol import PairJudge, failed_judgment
 from stores.features import FeatureStore, open_store
-from stores.query import Snapshot
+from stores.snapshot import Snapshot
 
 __all__ = ["JudgePairs", "judge_pairs", "main"]
 

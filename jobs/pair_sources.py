@@ -13,7 +13,7 @@ from lore_mm.errors import InputError, StoreError
 from lore_mm.models import Embedder
 from lore_mm.tables import PAIRS
 from stores.features import FeatureStore
-from stores.query import Snapshot
+from stores.snapshot import Snapshot
 
 __all__ = ["head_of", "pairs_by_search", "pairs_of_labels"]
 

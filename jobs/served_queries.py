@@ -15,7 +15,7 @@ from extractors.queries import DEFAULT_ENGINE, QueryEngine, open_engine
 from lore_mm import __version__
 from lore_mm.knowledge import Knowledge
 from lore_mm.types import Provenance, Query, Understanding
-from stores.query import Snapshot
+from stores.snapshot import Snapshot
 from stores.understood import Understood
 
 __all__ = ["QueryDesk", "Reading"]

@@ -21,7 +21,7 @@ from relevance.training.distil_config import CONFIG, DistilConfig
 from relevance.training.distil_rows import Taught, TaughtPair, item_texts, labels_of, read_judgments, split, taught
 
 if TYPE_CHECKING:
-    from stores.query import Snapshot
+    from stores.snapshot import Snapshot
 
 __all__ = ["main"]
 
@@ -112,7 +112,7 @@ def _taught_by_store(config: DistilConfig, address: str | None) -> Taught:
     from lore_mm.config import default_store
     from relevance.pair_text import item_text, query_text
     from stores.features import open_store
-    from stores.query import Snapshot
+    from stores.snapshot import Snapshot
 
     snapshot = Snapshot(open_store(address or default_store()))
     if config.judgments:

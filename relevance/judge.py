@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from jobs.served_queries import QueryDesk
-    from stores.query import Snapshot
+    from stores.snapshot import Snapshot
 
 __all__ = ["DEFAULT_JUDGE", "MODES", "JudgeAddress", "RulesFile", "address_of", "main", "open_judge"]
 
@@ -262,7 +262,7 @@ def _open_snapshot(address: str | None = None) -> Snapshot:
     """One consistent view of a store; of the default one unless an address is given."""
     from lore_mm.config import default_store
     from stores.features import open_store
-    from stores.query import Snapshot
+    from stores.snapshot import Snapshot
 
     return Snapshot(open_store(address or default_store()))
 

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 import polars as pl
@@ -37,6 +36,7 @@ from stores.newest import made_at, newest_rows
 from stores.rows_at import RowsAt
 from stores.shapes import check_shape, needs_merge
 from stores.streams import keep_rows, rebatch, stream_files
+from stores.table_files import ordered_files
 
 __all__ = ["FeatureStore", "open_store"]
 
@@ -100,6 +100,11 @@ class FeatureStore:
         """The present version of a table, None where it does not exist."""
         with self._lent(table) as delta:
             return None if delta is None else delta.version()
+
+    def table_id(self, table: str) -> str | None:
+        """What tells a table from another that was made in its place later; None where there is none."""
+        with self._lent(table) as delta:
+            return None if delta is None else str(delta.metadata().id)
 
     def snapshot(self) -> dict[str, int]:
         """The present version of every table that exists.
@@ -238,7 +243,7 @@ class FeatureStore:
                 return
             start = int(keep[0])
         schema = pa.schema([TABLES[table].field(name) for name in names])
-        stream = stream_files(_ordered_files(delta, table), self.filesystem(table), table, names, rows, start)
+        stream = stream_files(ordered_files(delta, table), self.filesystem(table), table, names, rows, start)
         try:
             yield from rebatch(keep_rows(stream, keep, start), schema, rows)
         except (OSError, pa.ArrowException) as error:
@@ -272,7 +277,7 @@ class FeatureStore:
         delta = self._must_open(table, version)
         rows = self._newest(table, delta)
         rows = np.arange(delta.count()) if rows is None else rows
-        return RowsAt(table, _ordered_files(delta, table), self.filesystem(table), rows)
+        return RowsAt(table, ordered_files(delta, table), self.filesystem(table), rows)
 
     def files(self, table: str, version: int | None = None) -> list[str]:
         """The addresses of a version's Parquet files, in the order of `batches`; local ones are plain paths."""
@@ -280,7 +285,7 @@ class FeatureStore:
 
     def _files(self, table: str, delta: DeltaTable) -> list[str]:
         root = self._address(table)
-        return [f"{root}/{path}" for path, _ in _ordered_files(delta, table)]
+        return [f"{root}/{file.path}" for file in ordered_files(delta, table)]
 
     def _scan(self, table: str, delta: DeltaTable, row_index: str | None = None) -> pl.LazyFrame:
         files = self._files(table, delta)
@@ -309,7 +314,7 @@ class FeatureStore:
         this = delta.metadata().id, delta.version()  # a table that was deleted and made again has another id
         if (known := self._known_newest.get(table)) and known[0] == this:
             return known[1]
-        files, system = _ordered_files(delta, table), self.filesystem(table)
+        files, system = ordered_files(delta, table), self.filesystem(table)
         try:
             newest = newest_rows(lambda names: stream_files(files, system, table, names, _KEY_ROWS), table)
         except (OSError, pa.ArrowException) as error:
@@ -377,22 +382,6 @@ def _write(delta: DeltaTable, rows: pa.Table, transaction: tuple[str, int] | Non
         writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=_ROW_GROUP),
         commit_properties=CommitProperties(app_transactions=[Transaction(*transaction)] if transaction else None),
     )
-
-
-def _ordered_files(delta: DeltaTable, table: str) -> list[tuple[str, int | None]]:
-    """Data files in the table's folder, by time of writing, then by name (parts of a commit are numbered), each with
-    its number of rows where the log has it.
-
-    Raises:
-        StoreError: the log points outside of the table's folder.
-    """
-    actions = pa.table(delta.get_add_actions(flatten=True))
-    paths = [unquote(str(path)) for path in actions["path"].to_pylist()]
-    for path in paths:
-        if "://" in path or path.startswith("/") or ".." in Path(path).parts:
-            raise StoreError(f"table {table} names a file outside of its folder: {path!r}; it is not one of lore-mm's")
-    times, rows = actions["modification_time"].to_pylist(), actions["num_records"].to_pylist()
-    return [(path, n) for _, path, n in sorted(zip(times, paths, rows, strict=True), key=lambda file: file[:2])]
 
 
 def _one_line(error: BaseException) -> str:

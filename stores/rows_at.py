@@ -17,6 +17,7 @@ from pyarrow import dataset, fs
 
 from lore_mm.errors import StoreError
 from lore_mm.tables import TABLES
+from stores.table_files import TableFile
 
 __all__ = ["RowsAt"]
 
@@ -27,22 +28,22 @@ _KEPT_FILES = 256  # whose footers are at hand
 class RowsAt:
     """Rows of a table by their places among the newest ones, in the order of `batches(latest=True)`.
 
-    `files` are paths with their numbers of rows, in order; `newest` the positions of the newest rows among all. Not
+    `files` are in the order of their rows; `newest` the positions of the newest rows among all. Not
     for several threads at once.
     """
 
     def __init__(
         self,
         table: str,
-        files: Sequence[tuple[str, int | None]],
+        files: Sequence[TableFile],
         system: fs.FileSystem,
         newest: NDArray[np.int64],
     ) -> None:
         self._table, self._system, self._newest = table, system, newest
-        self._paths = [path for path, _ in files]
+        self._paths = [file.path for file in files]
         self._footers: OrderedDict[int, Any] = OrderedDict()
         self._groups: OrderedDict[tuple[int, int, tuple[str, ...]], pa.Table] = OrderedDict()
-        counts = [self._length(i) if n is None else n for i, (_, n) in enumerate(files)]
+        counts = [self._length(i) if file.rows is None else file.rows for i, file in enumerate(files)]
         self._starts = np.cumsum([0, *counts], dtype=np.int64)
 
     def __len__(self) -> int:

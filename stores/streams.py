@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from pyarrow import dataset, fs
 
 from lore_mm.tables import TABLES
+from stores.table_files import TableFile
 
 __all__ = ["from_row", "keep_rows", "rebatch", "slices", "stream_files"]
 
 
 def stream_files(
-    files: Sequence[tuple[str, int | None]],
+    files: Sequence[TableFile],
     system: fs.FileSystem,
     table: str,
     names: Sequence[str],
@@ -28,16 +29,16 @@ def stream_files(
 ) -> Iterator[pa.RecordBatch]:
     """Batches of at most `rows` rows, from the row at `start` on.
 
-    One file is read after the other, so that memory holds a row group or two. `files` are paths with their numbers of
-    rows, where they are known: what lies before `start` is not read then, but for the rest of its row group.
+    One file is read after the other, so that memory holds a row group or two. `files` are in the order of their
+    rows; of one whose number of rows is known, what lies before `start` is not read, but for the rest of its row group.
     """
     make = dataset.ParquetFileFormat().make_fragment
     skip = start
-    for path, n in files:
-        if n is not None and n <= skip:
-            skip -= n
+    for file in files:
+        if file.rows is not None and file.rows <= skip:
+            skip -= file.rows
             continue
-        fragment = make(path, filesystem=system)
+        fragment = make(file.path, filesystem=system)
         if skip:
             fragment, skip = _behind(fragment, skip)
         for batch in fragment.to_batches(

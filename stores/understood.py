@@ -3,7 +3,7 @@
 Two texts are the same query where their keys are: `query_key` folds compatibility forms, case and Latin accents, and
 makes each run of white space and control characters one space. Spans and words are then moved to the text asked, so
 that "Red  Sofa" is served what was read of "red sofa". It does not know where rows lie (`stores.online` for LMDB,
-`stores.query` for the tables), nor who reads what is not found.
+`stores.snapshot` for the tables), nor who reads what is not found.
 """
 
 from __future__ import annotations

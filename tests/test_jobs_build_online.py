@@ -10,7 +10,7 @@ from lore_mm.console import command_app
 from lore_mm.errors import StoreError
 from stores.features import open_store
 from stores.online import open_online
-from stores.query import Snapshot
+from stores.snapshot import Snapshot
 
 
 def write(path, *titles):

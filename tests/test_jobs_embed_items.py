@@ -15,7 +15,7 @@ from lore_mm.images import PicturePolicy
 from lore_mm.models import open_embedder
 from lore_mm.types import Item
 from stores.features import open_store
-from stores.query import Snapshot
+from stores.snapshot import Snapshot
 from stores.vectors import open_index
 
 ITEMS = [

@@ -22,7 +22,7 @@ from lore_mm.rows import attributes_table, demands_table, judgment_from_row
 from lore_mm.types import AttributeValue, Demand, Grade, Judgment, MatchPath, Provenance, Query, Understanding
 from relevance.judge import open_judge
 from stores.features import open_store
-from stores.query import Snapshot
+from stores.snapshot import Snapshot
 
 
 class BrandJudge:

@@ -33,7 +33,7 @@ from lore_mm.places import Place, open_bytes, pinned, place_of
 from lore_mm.tables import LABELS
 from stores.features import FeatureStore, open_store
 from stores.online import build_online
-from stores.query import Snapshot
+from stores.snapshot import Snapshot
 
 boto3 = pytest.importorskip("boto3", reason="comes with moto, of the extra dev")
 pytest.importorskip("moto", reason="of the extra dev")

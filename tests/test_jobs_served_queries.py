@@ -20,7 +20,7 @@ from lore_mm.rows import understanding_to_row
 from lore_mm.tables import DEMANDS
 from lore_mm.types import Demand, Provenance, Query, Understanding
 from stores.features import open_store
-from stores.query import Snapshot
+from stores.snapshot import Snapshot
 
 KNOWLEDGE = load_knowledge()
 FAR = Demand("color", "lamp", "purple", start=0, end=4, role="head", why="from afar")

@@ -24,7 +24,8 @@ from lore_mm.tables import ITEMS, LABELS, RUNS
 from lore_mm.types import AttributeValue, Item, ItemFeatures, Provenance
 from stores.features import FeatureStore, open_store
 from stores.online import build_online
-from stores.query import Snapshot, main
+from stores.query import main
+from stores.snapshot import Snapshot
 from stores.vectors import build_index
 from stores.views import VIEWS
 

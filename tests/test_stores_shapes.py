@@ -15,8 +15,8 @@ from lore_mm.rows import demands_table, understanding_from_row
 from lore_mm.tables import DEMANDS
 from lore_mm.types import Demand, Provenance, Query, Understanding
 from stores.features import FeatureStore, open_store
-from stores.query import Snapshot
 from stores.shapes import is_earlier
+from stores.snapshot import Snapshot
 from stores.views import Views
 
 LATER_COLUMNS, LATER_FIELDS = ("referent", "readings", "confidence", "engine"), ("links", "knowledge")

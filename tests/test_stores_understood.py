@@ -16,7 +16,7 @@ from lore_mm.tables import DEMANDS, QUERIES
 from lore_mm.types import Demand, OtherReading, Provenance, Query, Understanding
 from stores.features import FeatureStore, open_store
 from stores.online import build_online, open_online
-from stores.query import Snapshot
+from stores.snapshot import Snapshot
 from stores.understood import Understood, fitted, query_key
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)

@@ -1,0 +1,275 @@
+"""A store as it was at one moment: by id, by a query's text, by SQL, by vector, with a condition.
+
+The Python door to features; `stores.query` is the command. It writes nothing, and does not know how features are made
+or what a grade means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+from numpy.typing import ArrayLike
+
+from lore_mm.errors import InputError, StoreError, nearest
+from lore_mm.models.protocol import Embedder
+from lore_mm.types import ItemFeatures, Understanding
+from stores.features import FeatureStore, open_store
+from stores.online import SOURCES, OnlineView, features_from_rows, open_online
+from stores.understood import QueryIndex, Understood, fitted, newer, query_key, understood_from_row
+from stores.views import UNDER, VIEWS, Views, quoted
+from stores.where import items_where
+
+if TYPE_CHECKING:
+    from stores.vectors import VectorIndex
+
+__all__ = ["INDEX", "Hits", "Snapshot"]
+
+Hits = list[tuple[str, float]]  # (item_id, cosine similarity), the most similar first
+
+INDEX = "items"  # STORE/vectors/items is what `lore embed` builds
+_AT_ONCE = 5_000  # ids in one statement
+
+
+class Snapshot:
+    """A store as it was when this was opened: later commits are not seen. Safe to use from several threads.
+
+    Attributes:
+        store: where it is.
+        versions: the version of every table at the opening.
+    """
+
+    def __init__(self, store: FeatureStore | str | Path, versions: Mapping[str, int] | None = None) -> None:
+        self.store = store if isinstance(store, FeatureStore) else open_store(store)
+        self.versions: dict[str, int] = dict(versions) if versions is not None else self.store.snapshot()
+        self._views: Views | None = None
+        self._names: list[str] | None = None
+        self._indexes: dict[str, VectorIndex] = {}
+        self._queries: QueryIndex | None = None
+        self._online = self._fitting_view(SOURCES)
+        self._online_queries = self._fitting_view(("demands",))
+
+    # --- by id ---
+
+    def get(self, ids: Sequence[str]) -> list[ItemFeatures | None]:
+        """Items with the merged verdict on each, in the order of `ids`; None for one that is not there or failed.
+
+        From the online view where the store has one of this very snapshot, else from the tables.
+        """
+        if self._online is not None:
+            return self._online.get(ids)
+        wanted = [i for i in dict.fromkeys(ids) if _is_unicode(i)]
+        found: dict[str, ItemFeatures | None] = {}
+        for start in range(0, len(wanted), _AT_ONCE):
+            listed = ", ".join(quoted(i) for i in wanted[start : start + _AT_ONCE])
+            items = self._run(f"SELECT * FROM items WHERE item_id IN ({listed})")
+            merged = self._run(
+                f"SELECT * FROM rows.newest_attributes WHERE extractor = 'merge' AND item_id IN ({listed})"
+            )
+            verdicts = {row["item_id"]: row for row in merged.to_pylist()}
+            for row in items.to_pylist():
+                found[row["item_id"]] = features_from_rows(row, verdicts.get(row["item_id"]))
+        return [found.get(i) for i in ids]
+
+    def why_missing(self, item_id: str) -> str:
+        """In one line, why `get` gives None for an item."""
+        if not _is_unicode(item_id):
+            return f"no item {item_id!r} in the store"
+        rows = self._run(f"SELECT error FROM items WHERE item_id = {quoted(item_id)}")["error"].to_pylist()
+        if rows:
+            return f"item {item_id!r} could not be read: {rows[0]}"
+        likeness = f"jaro_winkler_similarity(item_id, {quoted(item_id)})"
+        near = self._run(f"SELECT item_id FROM items ORDER BY {likeness} DESC, item_id LIMIT 5")
+        return f"no item {item_id!r} in the store{nearest(item_id, map(str, near['item_id'].to_pylist()))}"
+
+    # --- by a query's text ---
+
+    def understood(self, texts: Sequence[str]) -> list[Understanding | None]:
+        """The stored understanding of each text, fitted to it (`stores.understood`); None where there is none."""
+        return [None if one is None else one.understanding for one in self.served(texts)]
+
+    def served(self, texts: Sequence[str]) -> list[Understood | None]:
+        """As `understood`, with what made each, and when. Those that failed count as not there.
+
+        From the online view where the store has one of this very snapshot, and what it has not, from the table: found
+        by one scan over the queries' texts, the first time.
+        """
+        found: list[Understood | None] = [None] * len(texts)
+        if "demands" not in self.versions:
+            return found
+        if self._online_queries is not None:
+            found = self._online_queries.served(texts)
+        missing = {query_key(text) for text, one in zip(texts, found, strict=True) if one is None}
+        if missing and not self._holds_all_queries():
+            stored = self._stored(missing)
+            asked = zip(texts, found, (stored.get(query_key(text)) for text in texts), strict=True)
+            found = [one or (fitted(row, text) if row else None) for text, one, row in asked]
+        return found
+
+    def _holds_all_queries(self) -> bool:
+        return self._online_queries is not None and self._online_queries.whole
+
+    def _stored(self, keys: Collection[str]) -> dict[str, Understood]:
+        if self._queries is None:
+            columns = ("query_id", "query", "status")
+            self._queries = QueryIndex(
+                self.store.batches("demands", columns, self.versions["demands"], 8192, latest=True)
+            )
+        ids = self._queries.candidates(keys)
+        stored: dict[str, Understood] = {}
+        for start in range(0, len(ids), _AT_ONCE):
+            listed = ", ".join(quoted(i) for i in ids[start : start + _AT_ONCE])
+            for row in self._run(
+                f"SELECT * FROM understood WHERE query_id IN ({listed}) AND status = 'ok'"
+            ).to_pylist():
+                one, key = understood_from_row(row), query_key(row["query"])
+                stored[key] = newer(stored.get(key, one), one)
+        return stored
+
+    # --- by SQL ---
+
+    def sql(self, text: str, limit: int | None = None) -> pa.Table:
+        """The answer to one SELECT over the views of `stores.views.VIEWS`; at most `limit` rows.
+
+        Read-only and confined: nothing but these views can be read, nothing can be written or set.
+
+        Raises:
+            InputError: the text is no such SELECT, or wrong in itself; one line, with the nearest name as a hint.
+        """
+        return self._open_views().select(text, limit)
+
+    def where(self, condition: str) -> list[str]:
+        """The ids of the items that meet a condition such as `color = 'black' AND price < 100`: see `stores.where`.
+
+        Raises:
+            InputError: naming what is wrong with it.
+        """
+        text = items_where(condition, self._open_views(), self.attribute_names())
+        try:
+            return [str(i) for i in self._run(text)["item_id"].to_pylist()]
+        except duckdb.Error as error:
+            message = str(error).split("\n\nLINE ")[0]
+            raise InputError(f"condition {condition!r}: {' '.join(message.split())}") from None
+
+    def attribute_names(self) -> list[str]:
+        """The names of the attributes that some item has a value of, sorted."""
+        if self._names is None:
+            names = self._run("SELECT DISTINCT name FROM latest WHERE value IS NOT NULL ORDER BY name")
+            self._names = [str(name) for name in names["name"].to_pylist()]
+        return self._names
+
+    def describe(self) -> pa.Table:
+        """The views, with the version of the table under each, its rows, and what it shows."""
+        rows = [
+            {
+                "table": view,
+                "version": self.versions.get(UNDER.get(view, view)),
+                "rows": self._run(f"SELECT count(*) AS n FROM {view}")["n"][0].as_py(),
+                "shows": shows,
+            }
+            for view, shows in VIEWS.items()
+        ]
+        return pa.Table.from_pylist(rows)
+
+    # --- by vector ---
+
+    def search(self, vectors: ArrayLike, k: int, where: str | None = None, index: str = INDEX) -> list[Hits]:
+        """For each vector, (d,) or (n, d), its k nearest items among those that meet a condition.
+
+        Never fewer than k where k items that have a vector meet it.
+
+        Raises:
+            InputError: a vector or the condition is wrong.
+            StoreError: there is no index of that name.
+        """
+        allowed = None if where is None else self.where(where)
+        return self._open_index(index).search(vectors, k, allowed_ids=allowed)
+
+    def search_text(
+        self, text: str, k: int, where: str | None = None, embedder: Embedder | None = None, index: str = INDEX
+    ) -> Hits:
+        """The k items nearest to a text. The embedder must be the one that the index was built with.
+
+        Raises:
+            InputError: the text is empty, or as in `search`.
+            StoreError: the embedder is another.
+        """
+        if not text.strip():
+            raise InputError("the text to search for is empty")
+        used = self._embedder(embedder, index)
+        return self.search(used.embed_texts([text]), k, where, index)[0]
+
+    def search_image(
+        self, path: str | Path, k: int, where: str | None = None, embedder: Embedder | None = None, index: str = INDEX
+    ) -> Hits:
+        """The k items nearest to a picture file. The embedder must be the one that the index was built with.
+
+        Raises:
+            PictureError: the picture cannot be read.
+            StoreError: the embedder is another.
+        """
+        from lore_mm.images import load_picture
+
+        picture = load_picture(str(path))
+        used = self._embedder(embedder, index)
+        return self.search(used.embed_images([picture.image]), k, where, index)[0]
+
+    def lag(self, index: str = INDEX) -> str | None:
+        """In one line, how an index differs from this snapshot; None where they are in step."""
+        manifest = self._open_index(index).manifest
+        built, pinned = manifest.get("table_version"), self.versions.get("embeddings")
+        if built == pinned:
+            return None
+        return f"the index {index} is of version {built} of the embeddings, the snapshot of {pinned}: run `lore embed`"
+
+    # --- opening ---
+
+    def _fitting_view(self, tables: Sequence[str]) -> OnlineView | None:
+        try:
+            view = open_online(self.store)
+        except StoreError:
+            return None  # none, or none that can be used: the tables say the same
+        return view if all(view.versions.get(t) == self.versions.get(t) for t in tables) else None
+
+    def _open_views(self) -> Views:
+        if self._views is None:
+            self._views = Views(self.store, self.versions)
+        return self._views
+
+    def _run(self, text: str) -> pa.Table:
+        return self._open_views().run(text)
+
+    def _open_index(self, name: str) -> VectorIndex:
+        if name not in self._indexes:
+            from stores.vectors import open_index
+
+            if not name.replace("-", "_").isidentifier():
+                raise InputError(f"{name!r} is no name of an index")
+            self._indexes[name] = open_index(self.store.beside() / "vectors" / name)
+        return self._indexes[name]
+
+    def _embedder(self, embedder: Embedder | None, index: str) -> Embedder:
+        if embedder is None:
+            from lore_mm.models import open_embedder
+
+            embedder = open_embedder()
+        manifest = self._open_index(index).manifest
+        for key, mine in (("model", embedder.name), ("model_sha", embedder.sha)):
+            if manifest.get(key) not in (None, mine):
+                raise StoreError(
+                    f"the index {index} was built with {key} {manifest[key]!r}, not {mine!r}:"
+                    " search with that embedder, or build it again with `lore embed`"
+                )
+        return embedder
+
+
+def _is_unicode(text: str) -> bool:
+    """False for what a command line or a file name may hold but no table does: lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

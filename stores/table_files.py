@@ -1,0 +1,84 @@
+"""The data files of a Delta table: which there are at a version, in what order their rows come, and what commits added.
+
+This module knows the log, and nothing of rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from pyarrow import fs
+
+from lore_mm.errors import StoreError
+
+__all__ = ["TableFile", "committed_files", "ordered_files"]
+
+
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """A Parquet file of a table.
+
+    Attributes:
+        path: inside the table's folder.
+        rows: how many it has, None where the log does not say.
+        n_bytes: its size.
+        written_ms: when, by the writer's clock, in milliseconds since 1970; what files are ordered by.
+    """
+
+    path: str
+    rows: int | None
+    n_bytes: int
+    written_ms: int
+
+
+def ordered_files(delta: DeltaTable, table: str) -> list[TableFile]:
+    """The files of a version by time of writing, then by name (parts of a commit are numbered).
+
+    Raises:
+        StoreError: the log points outside of the table's folder.
+    """
+    actions = pa.table(delta.get_add_actions(flatten=True))
+    columns = (actions[name].to_pylist() for name in ("path", "num_records", "size_bytes", "modification_time"))
+    files = [TableFile(_inside(str(path), table), n, size, at) for path, n, size, at in zip(*columns, strict=True)]
+    return sorted(files, key=lambda file: (file.written_ms, file.path))
+
+
+def committed_files(system: fs.FileSystem, table: str, versions: Sequence[int]) -> list[str] | None:
+    """The paths of the files that these commits brought new rows in, or took rows away with, in order of commits.
+
+    Files that only hold again what others held (compaction) are left out. None where an entry of the log is not there
+    to be read, and the question has no answer. `system` is the table's folder.
+
+    Raises:
+        StoreError: the log points outside of the table's folder.
+    """
+    found: dict[str, None] = {}
+    for version in versions:
+        try:
+            with system.open_input_stream(f"_delta_log/{version:020}.json") as entry:
+                actions = [json.loads(line) for line in entry.read().splitlines()]
+        except (OSError, ValueError):
+            return None
+        found |= dict.fromkeys(_inside(path, table) for path in _changing(actions))
+    return list(found)
+
+
+def _changing(actions: Sequence[Any]) -> Iterator[str]:
+    for action in actions:
+        for kind in ("add", "remove"):
+            if kind in action and action[kind]["dataChange"]:
+                yield str(action[kind]["path"])
+
+
+def _inside(path: str, table: str) -> str:
+    path = unquote(path)
+    if "://" in path or path.startswith("/") or ".." in Path(path).parts:
+        raise StoreError(f"table {table} names a file outside of its folder: {path!r}; it is not one of lore-mm's")
+    return path
