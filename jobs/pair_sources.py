@@ -66,7 +66,7 @@ def pairs_by_search(store: FeatureStore, embedder: Embedder, top: int, traffic: 
     found: dict[str, list[str]] = {name: [] for name in PAIRS.names}
     for start in range(0, len(queries), _SEARCH_AT_ONCE):
         some = queries[start : start + _SEARCH_AT_ONCE]
-        hits = snapshot.search(embedder.embed_texts([text for _, text in some]), top)
+        hits = snapshot.search(text=[text for _, text in some], k=top, embedder=embedder)
         for (query_id, text), nearest in zip(some, hits, strict=True):
             found["query_id"] += [query_id] * len(nearest)
             found["query"] += [text] * len(nearest)

@@ -101,10 +101,7 @@ def _nearest_rows(
     embedder = open_embedder(address or DEFAULT_EMBEDDER)
     if behind:
         say(behind)
-    if text is not None:
-        hits = snapshot.search_text(text, k, where, embedder, index)
-    else:
-        hits = snapshot.search_image(str(image), k, where, embedder, index)
+    [hits] = snapshot.search(text=text, image=image, k=k, where=where, embedder=embedder, index=index)
     return _item_rows(snapshot, list(hits))
 
 

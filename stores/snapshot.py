@@ -174,48 +174,48 @@ class Snapshot:
         ]
         return pa.Table.from_pylist(rows)
 
-    # --- by vector ---
+    # --- by text, picture or vector ---
 
-    def search(self, vectors: ArrayLike, k: int, where: str | None = None, index: str = INDEX) -> list[Hits]:
-        """For each vector, (d,) or (n, d), its k nearest items among those that meet a condition.
+    def search(
+        self,
+        *,
+        text: str | Sequence[str] | None = None,
+        image: str | Path | Sequence[str | Path] | None = None,
+        vector: ArrayLike | None = None,
+        k: int = 10,
+        where: str | None = None,
+        embedder: Embedder | None = None,
+        index: str = INDEX,
+    ) -> list[Hits]:
+        """The k items nearest to a text, a picture file or a vector, among those that meet a condition.
 
-        Never fewer than k where k items that have a vector meet it.
+        One list of hits for each thing searched for: `text` and `image` may be one or several, `vector` is (d,) or
+        (n, d). Never fewer than k where k items that have a vector meet the condition. The embedder, the shipped one
+        unless given, must be the one that the index was built with; a vector needs none.
 
         Raises:
-            InputError: a vector or the condition is wrong.
-            StoreError: there is no index of that name.
+            InputError: not one of the three is given, or it or the condition is wrong.
+            PictureError: a picture cannot be read.
+            StoreError: there is no index of that name, or the embedder is another.
         """
+        if sum(one is not None for one in (text, image, vector)) != 1:
+            raise InputError("search for one of text, image and vector")
         allowed = None if where is None else self.where(where)
+        if text is not None:
+            texts = [text] if isinstance(text, str) else list(text)
+            if not all(one.strip() for one in texts):
+                raise InputError("the text to search for is empty")
+            vectors: ArrayLike = self._embedder(embedder, index).embed_texts(texts)
+        elif image is not None:
+            from lore_mm.images import load_picture
+
+            files = [image] if isinstance(image, str | Path) else list(image)
+            pictures = [load_picture(str(file)).image for file in files]
+            vectors = self._embedder(embedder, index).embed_images(pictures)
+        else:
+            assert vector is not None
+            vectors = vector
         return self._open_index(index).search(vectors, k, allowed_ids=allowed)
-
-    def search_text(
-        self, text: str, k: int, where: str | None = None, embedder: Embedder | None = None, index: str = INDEX
-    ) -> Hits:
-        """The k items nearest to a text. The embedder must be the one that the index was built with.
-
-        Raises:
-            InputError: the text is empty, or as in `search`.
-            StoreError: the embedder is another.
-        """
-        if not text.strip():
-            raise InputError("the text to search for is empty")
-        used = self._embedder(embedder, index)
-        return self.search(used.embed_texts([text]), k, where, index)[0]
-
-    def search_image(
-        self, path: str | Path, k: int, where: str | None = None, embedder: Embedder | None = None, index: str = INDEX
-    ) -> Hits:
-        """The k items nearest to a picture file. The embedder must be the one that the index was built with.
-
-        Raises:
-            PictureError: the picture cannot be read.
-            StoreError: the embedder is another.
-        """
-        from lore_mm.images import load_picture
-
-        picture = load_picture(str(path))
-        used = self._embedder(embedder, index)
-        return self.search(used.embed_images([picture.image]), k, where, index)[0]
 
     def lag(self, index: str = INDEX) -> str | None:
         """In one line, how an index differs from this snapshot; None where they are in step."""

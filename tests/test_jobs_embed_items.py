@@ -94,7 +94,7 @@ def test_the_index_holds_the_mean_of_both(store, embedder):
         assert best == item_id
         assert similarity == pytest.approx(1, abs=1e-5)
     assert index.manifest["table_version"] == store.version("embeddings")
-    (hit, *_) = Snapshot(store).search_text("No picture", 2, embedder=embedder)
+    [(hit, *_)] = Snapshot(store).search(text="No picture", k=2, embedder=embedder)
     assert hit[0] == "none"
     assert hit[1] == pytest.approx(1, abs=1e-5)
 
@@ -114,7 +114,7 @@ def test_a_changed_item_is_embedded_again_and_found(store, embedder, tmp_path):
     (shop / "items.jsonl").write_text(json.dumps({"item_id": "none", "title": "Another title"}) + "\n")
     ingest_items(store, shop)
     assert embed_items(store, embedder=embedder) == Counts(6, 1, 0, 5, n_still_failed=3)
-    assert Snapshot(store).search_text("Another title", 1, embedder=embedder)[0][0] == "none"
+    assert Snapshot(store).search(text="Another title", k=1, embedder=embedder)[0][0][0] == "none"
 
 
 def test_another_model_stands_beside_and_takes_the_index(store, embedder):

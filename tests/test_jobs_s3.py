@@ -193,7 +193,7 @@ def test_vectors_and_online_view_stand_in_the_cache(stores) -> None:
     for store in stores:
         assert embed_items(store, embedder=open_embedder("scripted:7"), batch_rows=16).n_failed == 2
     asked = "red shirt"
-    answers = [Snapshot(s).search_text(asked, 3, embedder=open_embedder("scripted:7")) for s in stores]
+    answers = [Snapshot(s).search(text=asked, k=3, embedder=open_embedder("scripted:7"))[0] for s in stores]
     assert answers[0] == answers[1] and len(answers[1]) == 3
     assert Snapshot(remote)._online is None
     build_online(remote)

@@ -437,16 +437,16 @@ def similarity(a: str, b: str) -> float:
 
 
 def test_search_by_text_with_and_without_a_condition(snapshot: Snapshot) -> None:
-    hits = snapshot.search_text("Red and black shoe", 4, embedder=EMBEDDER)
+    hits = snapshot.search(text="Red and black shoe", k=4, embedder=EMBEDDER)[0]
     assert hits[0] == ("shoe", pytest.approx(1.0, abs=1e-5))
     assert dict(hits) == pytest.approx(
         {i: similarity("Red and black shoe", v[0]) for i, v in CATALOGUE.items()}, abs=1e-5
     )
-    hits = snapshot.search_text("Red and black shoe", 4, where="price > 100", embedder=EMBEDDER)
+    hits = snapshot.search(text="Red and black shoe", k=4, where="price > 100", embedder=EMBEDDER)[0]
     assert hits == [("boot", pytest.approx(similarity("Red and black shoe", "Black boot"), abs=1e-5))]
-    assert snapshot.search_text("shoe", 4, where="price > 1000", embedder=EMBEDDER) == []
+    assert snapshot.search(text="shoe", k=4, where="price > 1000", embedder=EMBEDDER) == [[]]
     vectors = EMBEDDER.embed_texts(["Ring", "Bag"])
-    assert [[i for i, _ in h] for h in snapshot.search(vectors, 1)] == [["ring"], ["bag"]]
+    assert [[i for i, _ in h] for h in snapshot.search(vector=vectors, k=1)] == [["ring"], ["bag"]]
 
 
 def test_search_by_picture(snapshot: Snapshot, tmp_path: Path) -> None:
@@ -454,21 +454,21 @@ def test_search_by_picture(snapshot: Snapshot, tmp_path: Path) -> None:
     Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(tmp_path / "p.png")
     with Image.open(tmp_path / "p.png") as picture:
         vector = EMBEDDER.embed_images([picture.convert("RGB")])
-    hits = snapshot.search_image(tmp_path / "p.png", 2, where="color = 'black'", embedder=EMBEDDER)
+    [hits] = snapshot.search(image=tmp_path / "p.png", k=2, where="color = 'black'", embedder=EMBEDDER)
     assert sorted(i for i, _ in hits) == ["boot", "shoe"]
-    assert [hits] == snapshot.search(vector, 2, where="color = 'black'")
+    assert [hits] == snapshot.search(vector=vector, k=2, where="color = 'black'")
     with pytest.raises(PictureError, match=r"nothing\.png"):
-        snapshot.search_image(tmp_path / "nothing.png", 2, embedder=EMBEDDER)
+        snapshot.search(image=tmp_path / "nothing.png", k=2, embedder=EMBEDDER)
 
 
 def test_search_refuses_other_models_and_names(snapshot: Snapshot) -> None:
     other = open_embedder("scripted:1")
     assert "was built with model 'scripted:0', not 'scripted:1'" in message(
-        lambda: snapshot.search_text("x", 1, embedder=other)
+        lambda: snapshot.search(text="x", k=1, embedder=other)
     )
-    assert "the text to search for is empty" in message(lambda: snapshot.search_text(" ", 1, embedder=EMBEDDER))
-    assert "no vector index at" in message(lambda: snapshot.search([1.0], 1, index="other"))
-    assert "is no name of an index" in message(lambda: snapshot.search([1.0], 1, index="../items"))
+    assert "the text to search for is empty" in message(lambda: snapshot.search(text=" ", embedder=EMBEDDER))
+    assert "no vector index at" in message(lambda: snapshot.search(vector=[1.0], k=1, index="other"))
+    assert "is no name of an index" in message(lambda: snapshot.search(vector=[1.0], k=1, index="../items"))
 
 
 def test_an_index_that_lags_says_so(store: FeatureStore, snapshot: Snapshot) -> None:
