@@ -33,6 +33,7 @@ _EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "calibrate": ("fitting of calibrations", ("sklearn",)),
     "faiss-gpu": ("vector search on a GPU (instead of faiss-cpu)", ("faiss",)),
     "train": ("SFT, RL and distillation", ("trl", "peft", "datasets", "sentence_transformers", "altair")),
+    "plots": ("drawn curves", ("altair", "vl_convert")),
     "ray": ("jobs on a cluster", ("ray",)),
     "metrics": ("figures of running jobs for Prometheus", ("prometheus_client",)),
     "serve": ("the HTTP service", ("fastapi", "uvicorn", "openai")),

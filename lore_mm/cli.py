@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "understand-queries": ("jobs.understand_queries:main", "Read a store's whole query log into demands."),
     "judge": ("relevance.judge:main", "Judge how relevant items are to queries, and say why."),
     "judge-pairs": ("jobs.judge_pairs:main", "Judge many pairs into a store, by any judge."),
+    "strata": ("jobs.strata:main", "Cut a query log into head, middle and tail, and price the ways to serve it."),
     "precompute": ("jobs.precompute:main", "Judge the head of the query log ahead of time."),
     "regrade": ("jobs.regrade:main", "Grade stored judgments by a changed rulebook, without a model."),
     "rules": ("relevance.rules_show:main", "Show the rules by which paths are graded."),
