@@ -207,7 +207,7 @@ class FeatureStore:
         except DeltaError:
             if self._open(table) is None:
                 raise
-        return self._must_open(table, None)  # another process may have made it in between: it is that one
+        return self.open_table(table, None)  # another process may have made it in between: it is that one
 
     # --- reading ---
 
@@ -231,7 +231,7 @@ class FeatureStore:
         Raises:
             StoreError: no such table, version or column.
         """
-        delta = self._must_open(table, version)
+        delta = self.open_table(table, version)
         names = list(columns) if columns is not None else TABLES[table].names
         for name in names:
             if name not in TABLES[table].names:
@@ -255,7 +255,7 @@ class FeatureStore:
         Raises:
             StoreError: no such table or version.
         """
-        return self._scan(table, self._must_open(table, version))
+        return self._scan(table, self.open_table(table, version))
 
     def latest(self, table: str, version: int | None = None) -> pl.LazyFrame:
         """The newest row of each key (`lore_mm.tables.KEYS`), lazily, in the order of `batches`.
@@ -267,21 +267,25 @@ class FeatureStore:
         Raises:
             StoreError: no such table or version.
         """
-        delta = self._must_open(table, version)
+        delta = self.open_table(table, version)
         winners = self._winners(table, delta)
         rows = self._scan(table, delta, row_index="__row").join(winners, on="__row", how="semi")
         return rows.sort("__row").drop("__row")
 
     def newest(self, table: str, version: int | None = None) -> RowsAt:
         """The rows that `latest` shows, to be read back by their places."""
-        delta = self._must_open(table, version)
+        delta = self.open_table(table, version)
         rows = self._newest(table, delta)
         rows = np.arange(delta.count()) if rows is None else rows
         return RowsAt(table, ordered_files(delta, table), self.filesystem(table), rows)
 
     def files(self, table: str, version: int | None = None) -> list[str]:
         """The addresses of a version's Parquet files, in the order of `batches`; local ones are plain paths."""
-        return self._files(table, self._must_open(table, version))
+        return self._files(table, self.open_table(table, version))
+
+    def paths(self, table: str, version: int | None = None) -> list[str]:
+        """As `files`, but as paths inside `filesystem(table)`."""
+        return [file.path for file in ordered_files(self._must_open(table, version), table)]
 
     def _files(self, table: str, delta: DeltaTable) -> list[str]:
         root = self._address(table)
@@ -365,7 +369,12 @@ class FeatureStore:
         if delta is not None:
             self._handles.keep(table, delta, self.filesystem(table))
 
-    def _must_open(self, table: str, version: int | None) -> DeltaTable:
+    def open_table(self, table: str, version: int | None = None) -> DeltaTable:
+        """The table of the Delta library itself, for what keeps a store small.
+
+        Raises:
+            StoreError: no such table or version.
+        """
         delta = self._open(table, version)
         if delta is None:
             there = ", ".join(self.tables()) or "none"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from pyarrow import fs
 
 from lore_mm.errors import StoreError
 
-__all__ = ["TableFile", "committed_files", "ordered_files"]
+__all__ = ["TableFile", "committed", "committed_files", "ordered_files"]
+
+_AT_ONCE = 16  # entries of a log that are read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +63,34 @@ def committed_files(system: fs.FileSystem, table: str, versions: Sequence[int]) 
         StoreError: the log points outside of the table's folder.
     """
     found: dict[str, None] = {}
-    for version in versions:
-        try:
-            with system.open_input_stream(f"_delta_log/{version:020}.json") as entry:
-                actions = [json.loads(line) for line in entry.read().splitlines()]
-        except (OSError, ValueError):
-            return None
-        found |= dict.fromkeys(_inside(path, table) for path in _changing(actions))
+    try:
+        for actions in committed(system, versions):
+            found |= dict.fromkeys(_inside(path, table) for path in _changing(actions))
+    except (OSError, ValueError):
+        return None
     return list(found)
+
+
+def committed(system: fs.FileSystem, versions: Sequence[int]) -> Iterator[list[Any]]:
+    """The actions of these commits, in their order. `system` is the table's folder.
+
+    Some entries of the log are read at once, as a bucket answers slowly one by one.
+
+    Raises:
+        OSError: an entry is not there to be read.
+        ValueError: one is broken.
+    """
+
+    def read(version: int) -> list[Any]:
+        with system.open_input_stream(f"_delta_log/{version:020}.json") as entry:
+            return [json.loads(line) for line in entry.read().splitlines()]
+
+    if len(versions) <= _AT_ONCE:
+        yield from map(read, versions)
+        return
+    with ThreadPoolExecutor(_AT_ONCE, "log") as readers:
+        for start in range(0, len(versions), 8 * _AT_ONCE):
+            yield from readers.map(read, versions[start : start + 8 * _AT_ONCE])
 
 
 def _changing(actions: Sequence[Any]) -> Iterator[str]:
