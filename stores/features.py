@@ -283,10 +283,6 @@ class FeatureStore:
         """The addresses of a version's Parquet files, in the order of `batches`; local ones are plain paths."""
         return self._files(table, self.open_table(table, version))
 
-    def paths(self, table: str, version: int | None = None) -> list[str]:
-        """As `files`, but as paths inside `filesystem(table)`."""
-        return [file.path for file in ordered_files(self._must_open(table, version), table)]
-
     def _files(self, table: str, delta: DeltaTable) -> list[str]:
         root = self._address(table)
         return [f"{root}/{file.path}" for file in ordered_files(delta, table)]
