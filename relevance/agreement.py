@@ -109,9 +109,9 @@ def refuted(losses: Floats, allowed: float, weights: Floats, risk: float, *, alo
     `losses` in [0, 1] of queries that were drawn alike, in an order that does not depend on them. `alone`: each is 0 or
     1 and weights are equal, so that the exact tail of the binomial distribution answers. Otherwise by betting: who
     stakes a share of his wealth on each loss being below `allowed` gains nothing in the mean where it is not, so that
-    his wealth exceeds 1 / p with a chance of at most p (Ville). He stakes as Waudby-Smith and Ramdas do (Estimating means
-    of bounded random variables by betting, 2024, section 4): the more, the less losses have varied so far; `risk` is
-    the p-value he aims at.
+    his wealth exceeds 1 / p with a chance of at most p (Ville). He stakes as Waudby-Smith and Ramdas do (Estimating
+    means of bounded random variables by betting, 2024, section 4): the more, the less losses have varied so far; `risk`
+    is the p-value he aims at.
     """
     if not len(losses):
         return 1.0

@@ -51,6 +51,7 @@ MODES: Mapping[str, str] = MappingProxyType(
         "reason-vision": "reason-vision:CHAT",
         "chain": "chain:CHAT",
         "chain-vision": "chain-vision:CHAT",
+        "route": "route:FILE",
     }
 )
 _BATCH = 512  # requests judged at once
@@ -120,15 +121,15 @@ def _opened(
         return RulesJudge(known, load_rulebook(Path(rest) if rest else rules), address)
     kind, _, eyes = mode.partition("-")
     if kind != "student" and not rest:
-        raise InputError(f"judge {mode} needs a model: {MODES[mode]}, such as {mode}:{DEFAULT_CHAT}")
+        what = "the file of `lore calibrate route`" if kind == "route" else f"a model, such as {mode}:{DEFAULT_CHAT}"
+        raise InputError(f"judge {mode} needs {what}: {MODES[mode]}")
     module, rulebook = import_module(f"relevance.by_{kind}"), load_rulebook(rules)
     judge: PairJudge
     if kind == "student":
         judge = module.open_student(address, Path(rest) if rest else None, known, rulebook, **options)
         return judge
-    judge = getattr(module, f"open_{kind}")(
-        address, rest, known, rulebook, vision=bool(eyes), pictures=pictures if eyes else None, **options
-    )
+    seen = pictures if eyes or kind == "route" else None
+    judge = getattr(module, f"open_{kind}")(address, rest, known, rulebook, vision=bool(eyes), pictures=seen, **options)
     return judge
 
 
@@ -141,7 +142,7 @@ JudgeAddress = Annotated[
         "--judge",
         help="Who judges: rules (or rules:RULEBOOK.toml), student (or student:FOLDER), direct:CHAT, reason:CHAT, "
         "chain:CHAT, or with the pictures direct-vision:CHAT, reason-vision:CHAT, chain-vision:CHAT; CHAT is hf:NAME, "
-        "vllm:NAME or openai:http://HOST:PORT/v1#MODEL.",
+        "vllm:NAME or openai:http://HOST:PORT/v1#MODEL; route:FILE, a cheap judge before a dear one.",
     ),
 ]
 _Model = Annotated[
@@ -356,7 +357,7 @@ class _Desk:
             return [request]
         from lore_mm.models import open_embedder
 
-        hits = self._open().search_text(request.query, request.top, embedder=open_embedder())
+        hits = self._open().search(text=request.query, k=request.top, embedder=open_embedder())[0]
         return [replace(request, item_id=hit[0], top=None) for hit in hits]
 
 
