@@ -12,15 +12,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Unpack
+from typing import Annotated, Any, Unpack, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import typer
 from numpy.typing import NDArray
 
 from jobs.carry import Carry
+from jobs.item_index import build_item_index, parse_memory
 from jobs.item_input import ItemInput, LoadedItem, picture_settings
 from jobs.openers import opened
 from jobs.options import SPENDING, AllowHosts, AllowUrls, StoreAddress, with_run_options
@@ -28,8 +28,8 @@ from jobs.plan import Counts
 from jobs.run_options import RunOptions
 from jobs.spine import run_job
 from lore_mm.config import default_store
-from lore_mm.console import command_app, run, say
-from lore_mm.errors import StoreError
+from lore_mm.console import command_app, run
+from lore_mm.errors import InputError, nearest
 from lore_mm.fingerprint import sha_of
 from lore_mm.images import PicturePolicy
 from lore_mm.models import DEFAULT_EMBEDDER, Embedder, open_embedder
@@ -37,22 +37,19 @@ from lore_mm.models.protocol import Vectors
 from lore_mm.tables import EMBEDDINGS
 from lore_mm.types import Item
 from stores.features import FeatureStore, open_store
-from stores.vectors import build_index, open_index
+from stores.vector_files import KINDS
+from stores.vector_kinds import Kind
 
 __all__ = [
-    "INDEX",
     "EmbedItems",
     "EmbeddedBy",
     "OpenEmbedItems",
-    "build_item_index",
     "embed_items",
     "item_text",
     "main",
 ]
 
-INDEX = "items"  # STORE/vectors/items
 _TEXT_CHARACTERS = 200  # of the description; what small text models read beside a title
-_READ_ROWS = 8192
 _DIGITS = 16  # of a sha: two versions of one item are compared
 _BATCH_ROWS = 256
 
@@ -210,66 +207,23 @@ def mean_direction(vectors: Vectors) -> NDArray[np.float32]:
     return (mean / length).astype(np.float32) if length > 1e-6 else np.asarray(vectors[0], np.float32)
 
 
-def _rows_of(column: Any, width: int) -> Vectors:
-    """A list column as float32 (n, d); zeros where it is null or of another width than the model's."""
-    rows = np.zeros((len(column), width), np.float32)
-    fits = np.nan_to_num(pc.list_value_length(column).to_numpy(zero_copy_only=False)) == width
-    rows[fits] = column.filter(pa.array(fits)).flatten().to_numpy().reshape(-1, width)
-    return rows
-
-
-def build_item_index(store: FeatureStore, embedder: Embedder | EmbeddedBy) -> bool:
-    """Build STORE/vectors/items from the newest embeddings of this model; False where it stands already.
-
-    Memory: the vectors, 4 bytes a number. The manifest names the model and the version of the table.
-
-    Raises:
-        StoreError: the store holds no embeddings.
-    """
-    version = store.version("embeddings")
-    if version is None:
-        raise StoreError(f"no embeddings in {store.uri} yet: run `lore embed`")
-    folder = store.beside() / "vectors" / INDEX
-    manifest = {
-        "model": embedder.name,
-        "model_sha": embedder.sha,
-        "width": embedder.width,
-        "table": "embeddings",
-        "table_version": version,
-    }
-    try:
-        standing = open_index(folder).manifest
-        if all(standing.get(name) == value for name, value in manifest.items()):
-            return False
-    except StoreError:
-        pass  # none yet, or not one that can be read: build it
-    ids: list[str] = []
-    parts = [np.empty((0, embedder.width), np.float32)]
-    for batch in store.batches("embeddings", ["item_id", "model", "image", "text"], version, _READ_ROWS, latest=True):
-        mine = batch.filter(pc.equal(batch.column("model"), pa.scalar(embedder.name)))
-        image, text = (_rows_of(mine.column(name), embedder.width) for name in ("image", "text"))
-        there = np.flatnonzero(np.any(image, axis=1) | np.any(text, axis=1))
-        ids += [str(i) for i in mine.column("item_id").take(there).to_pylist()]
-        both = np.stack([image, text], axis=1)[there]  # (n, 2, d), nulls as zeros
-        parts.append(np.array([mean_direction(pair[pair.any(axis=1)]) for pair in both]).reshape(-1, embedder.width))
-    vectors = np.concatenate(parts)
-    index = build_index(ids, vectors, folder, manifest=manifest)
-    say(f"index {INDEX}: {len(ids)} items, {index.manifest['kind']}, recall at 10: {index.manifest['recall_at_10']}")
-    return True
-
-
 def embed_items(
     store: FeatureStore,
     *,
     embedder: str | Embedder = DEFAULT_EMBEDDER,
     policy: PicturePolicy | None = None,
+    index_kind: Kind | None = None,
+    index_memory_bytes: int | None = None,
     **options: Unpack[RunOptions],
 ) -> Counts:
-    """Embed a store's items and bring the index up to date; see `jobs.spine.run_job` for skips and resumes."""
+    """Embed a store's items and bring the index up to date; see `jobs.spine.run_job` for skips and resumes.
+
+    The kind of index is chosen by size unless given, within half of the machine's memory unless given.
+    """
     options["batch_rows"] = options.get("batch_rows") or _BATCH_ROWS
     with opened(OpenEmbedItems(store, embedder, policy or PicturePolicy()), store, options) as it:
         counts = run_job(store, it.work, elsewhere=it.elsewhere, **options)
-    build_item_index(store, it.facts["model"])
+    build_item_index(store, it.facts["model"], index_kind, index_memory_bytes)
     return counts
 
 
@@ -279,18 +233,31 @@ def main(
     embedder: Annotated[str, typer.Option(help="The model, by address.")] = DEFAULT_EMBEDDER,
     allow_urls: AllowUrls = False,
     allow_host: AllowHosts = None,
+    index_kind: Annotated[
+        str | None, typer.Option(help="flat (exact), hnsw or ivfpq; by number and memory unless given.")
+    ] = None,
+    index_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="What of the index may lie in memory, such as 8GB; half of the machine's."),
+    ] = None,
     **options: Unpack[RunOptions],
 ) -> None:
     """Embed pictures and texts of items, and build the vector index.
 
-    Unchanged items are skipped; interrupted, the same command goes on where it stopped.
+    Unchanged items are skipped; interrupted, the same command goes on where it stopped. The index takes in what
+    changed, and is built anew where that is most of it, or another model or kind.
 
-    Example: lore embed --embedder open_clip:lore-clip-tiny
+    Example: lore embed --embedder open_clip:lore-clip-tiny --index-memory 8GB
     """
+    memory = None if index_memory is None else parse_memory(index_memory)
+    if index_kind is not None and index_kind not in KINDS:
+        raise InputError(f"no kind of index {index_kind!r}{nearest(index_kind, KINDS)}; legal: {', '.join(KINDS)}")
     embed_items(
         open_store(store or default_store()),
         embedder=embedder,
         policy=PicturePolicy(allow_urls=allow_urls, allow_hosts=tuple(allow_host or ())),
+        index_kind=cast("Kind | None", index_kind),
+        index_memory_bytes=memory,
         **options,
     )
 

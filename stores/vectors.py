@@ -1,82 +1,37 @@
-"""Vector indexes: FAISS with string ids, built into a folder and swapped in whole.
+"""Vector indexes: FAISS with string ids, memory-mapped, searched under filters that never cost results.
 
 Vectors are made unit rows at the door, so that what search returns is always the cosine **similarity**: higher is
-closer. It does not know what a vector was made from, nor of tables: its manifest repeats what the builder says. Its
-files are the affair of `stores.vector_files`, their replacement that of `stores.swap`.
+closer. An open index does not change; `stores.vector_build` makes another. It does not know what a vector was made
+from, nor of tables: its manifest repeats what the builder says.
 """
 
 from __future__ import annotations
 
-import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from lore_mm.errors import InputError, StoreError
-from stores.swap import clean, current_version, new_draft, publish, settle
-from stores.vector_files import load_faiss, read_version, write_version
+from stores import vector_kinds as kinds
+from stores.swap import current_version
+from stores.vector_files import block_name, check_files, load_faiss, map_array, map_ids, read_manifest
+from stores.vector_ids import Ids, as_ids, hash_mark, sorted_hashes
+from stores.vector_rows import Positions, Rows, Selection, Vectors, unit_rows
 
-__all__ = ["VectorIndex", "build_index", "choose_kind", "open_index"]
+__all__ = ["VectorIndex", "open_index"]
 
-Kind = Literal["flat", "hnsw", "ivf"]
-Vectors = NDArray[np.float32]
-Positions = NDArray[np.int64]
-
-_FLAT_BELOW = 50_000  # an exact scan of so many takes milliseconds
-_HNSW_UP_TO = 2_000_000  # beyond, its build takes hours
-_LINKS = 32  # HNSW's M: 2 M links of 4 bytes a row on the ground level
-_RECALL_GOAL, _RECALL_SAMPLE, _RECALL_K = 0.95, 200, 10
-_GATHER_UP_TO = 20_000  # allowed rows that are copied out and compared one by one
-_DEAD_SHARE = 0.25  # of removed rows, beyond which saving rebuilds
+_NEARLY_ALL = 20  # one in so many rows asked for, and they are all compared
 
 
-def choose_kind(n: int, width: int, memory_budget_bytes: int | None = None) -> Kind:
-    """Flat for few vectors (exact), hnsw while vectors and links fit the budget, ivf beyond (read from disk).
-
-    The budget is half of the machine's memory unless given.
-    """
-    if n < _FLAT_BELOW:
-        return "flat"
-    budget = memory_budget_bytes
-    if budget is None:
-        budget = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return "hnsw" if n <= _HNSW_UP_TO and n * (4 * width + 2 * 4 * _LINKS) <= budget else "ivf"
-
-
-def build_index(
-    ids: Sequence[str],
-    vectors: ArrayLike,
-    folder: str | Path,
-    *,
-    manifest: Mapping[str, Any],
-    kind: Kind | None = None,
-    memory_budget_bytes: int | None = None,
+def open_index(
+    folder: str | Path, model: str | None = None, model_sha: str | None = None, verify: bool = False
 ) -> VectorIndex:
-    """Build an index of float32 (n, d) vectors, one for each id, swap it in as the folder's current one, and open it.
-
-    `manifest` says what the vectors are; `model`, `model_sha` and `table_version` are its usual keys. Added to it:
-    width, n, metric, kind, search (how widely to look), recall_at_10 and made_at. The recall is measured at the build,
-    on up to 200 stored vectors each asked for its 10 nearest others, against exact search.
-
-    Raises:
-        InputError: ids repeat, or a vector is NaN, infinite, zero, or of another width; names the row.
-        StoreError: the folder cannot be written.
-    """
-    names = [str(i) for i in ids]
-    rows = np.asarray(vectors, dtype=np.float32)
-    width = rows.shape[1] if rows.ndim == 2 else int(manifest.get("width") or 0)
-    unit = _unit(rows, width, names)
-    _check_ids(names, len(unit))
-    index = VectorIndex._made(names, unit, kind or choose_kind(len(names), width, memory_budget_bytes), manifest)
-    return index._save(Path(folder))
-
-
-def open_index(folder: str | Path, model: str | None = None, model_sha: str | None = None) -> VectorIndex:
-    """Open a folder's current index, memory-mapped.
+    """Open a folder's current index, memory-mapped. With `verify` every byte of it is read and checked.
 
     Raises:
         StoreError: there is none, it is damaged or foreign, or was built from another model than the one named.
@@ -88,12 +43,12 @@ def open_index(folder: str | Path, model: str | None = None, model_sha: str | No
         if version is None:
             raise StoreError(f"no vector index at {folder}: make one with `lore embed`")
         try:
-            index = VectorIndex(*read_version(folder / version), folder / version)
+            index = VectorIndex(folder / version, verify)
             break
         except FileNotFoundError as error:
             if current_version(folder) == version:  # it was not swapped meanwhile: it is broken
                 raise StoreError(
-                    f"vector index {folder}: {Path(error.filename).name} is missing; build it again"
+                    f"vector index {folder}: {Path(error.filename).name} is missing; build it again with `lore embed`"
                 ) from None
     else:
         raise StoreError(f"vector index {folder} keeps changing; try again")
@@ -107,32 +62,56 @@ def open_index(folder: str | Path, model: str | None = None, model_sha: str | No
 
 
 class VectorIndex:
-    """An open index. Searching is safe from several threads; `add` and `remove` are not.
+    """An open index. Safe to use from several threads.
 
     Attributes:
-        manifest: what is known of it (see `build_index`).
+        path: the folder of this version.
+        manifest: what is known of it (see `stores.vector_build.build_from`).
         width: d.
+        rows: the vectors, those of removed ids too.
     """
 
-    def __init__(self, index: Any, ids: list[str | None], manifest: Mapping[str, Any], path: Path | None) -> None:
-        self.manifest: dict[str, Any] = dict(manifest)
-        self.width = int(index.d)
-        self._index = index
-        self._ids = ids
-        self._path = path  # where it is memory-mapped from; None once it is ours to change
-        self._places: dict[str, int] | None = None
-        self._on_gpu: Any = None
+    def __init__(self, path: Path, verify: bool = False) -> None:
+        """Use `open_index`."""
+        self.path = path
+        self.manifest: Mapping[str, Any] = read_manifest(path)
+        check_files(path, self.manifest, verify)
+        self.width, self._n = int(self.manifest["width"]), int(self.manifest["n"])
+        self._kind: kinds.Kind = self.manifest["kind"]
+        try:
+            self.rows, self._ids, self._faiss = self._opened()
+        except (RuntimeError, ValueError, pa.ArrowException) as error:
+            raise StoreError(f"vector index {path} cannot be read: {' '.join(str(error).split())[:200]}") from None
+        self._live = None
+        if len(self.rows) != self._n and self._kind == "hnsw":  # the others have no dead rows, or never find them
+            self._live = Selection.of_mask(self.live())
+        self._gpu: Any = None
+        self._gpu_tried = False
+        self._one_at_a_time = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._where())
+        return self._n
 
     def __contains__(self, item_id: str) -> bool:
-        return item_id in self._where()
+        return bool(self.places(as_ids([item_id]))[0] >= 0)
 
     @property
     def ids(self) -> list[str]:
-        """The ids in it, in the order in which they were added."""
-        return [i for i in self._ids if i is not None]
+        """The ids in it, in the order in which they were added; all at once."""
+        return [str(i) for i in self._ids.take(np.flatnonzero(self.live())).to_pylist()]
+
+    def live(self) -> NDArray[np.bool_]:
+        """For each row, whether it counts."""
+        bits = map_array(self.path / "live.bits", "u1")
+        return np.unpackbits(bits, count=self.manifest["rows"], bitorder="little").astype(np.bool_)
+
+    def ids_at(self, places: Positions) -> pa.Array[Any]:
+        """The ids of these rows."""
+        return self._ids.take(places)
+
+    def places(self, ids: pa.Array[Any]) -> Positions:
+        """The row of each id, -1 where it is not in the index."""
+        return self._ids.find(ids)
 
     def vectors(self, ids: Sequence[str]) -> Vectors:
         """The unit vectors of these ids, float32 (n, d).
@@ -140,249 +119,106 @@ class VectorIndex:
         Raises:
             InputError: an id is not in the index.
         """
-        where = self._where()
-        if missing := [i for i in ids if i not in where]:
-            raise InputError(f"no vector for {missing[0]!r}")
-        return self._at(np.array([where[i] for i in ids], dtype=np.int64))
+        places = self.places(as_ids(ids))
+        if (places < 0).any():
+            raise InputError(f"no vector for {ids[int(np.argmin(places))]!r}")
+        return self.rows.take(places)
 
     # --- search ---
 
     def search(
-        self, vectors: ArrayLike, k: int, allowed_ids: Iterable[str] | None = None
+        self, vectors: ArrayLike, k: int, allowed_ids: Iterable[str] | pa.Array[Any] | Selection | None = None
     ) -> list[list[tuple[str, float]]]:
         """The k nearest of each query vector, (d,) or (n, d), as (id, cosine similarity), the most similar first.
 
         With `allowed_ids` only those are returned, and as many as k or, where fewer of them are in the index, all: a
-        filter never costs results. Ids that the index does not hold are passed over.
+        filter never costs results. Ids that the index does not hold are passed over. What is asked often is made once
+        with `only` or `all_but`.
 
         Raises:
             InputError: a query vector is NaN, infinite, zero or of another width; names its row. k is not positive.
         """
-        if k < 1:
-            raise InputError(f"k is {k}, must be at least 1")
-        rows = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
-        queries = _unit(rows, self.width, None)
-        allowed = self._allowed(allowed_ids)
-        count = len(self) if allowed is None else len(allowed)
-        k = min(k, count)
-        if k == 0:
-            return [[] for _ in range(len(queries))]
-        if allowed is not None and (len(allowed) <= _GATHER_UP_TO or self.manifest["kind"] == "flat"):
-            similarity, places = self._exact(queries, k, allowed)
-        else:
-            similarity, places = self._near(queries, k, allowed)
-            short = np.flatnonzero((places < 0).any(axis=1))
-            if len(short):  # a graph may lose its way among rows that are not allowed
-                similarity[short], places[short] = self._exact(queries[short], k, allowed)
-        order = np.lexsort((places, -similarity), axis=1)
-        similarity, places = np.take_along_axis(similarity, order, 1), np.take_along_axis(places, order, 1)
-        return [
-            [(str(self._ids[p]), s) for p, s in zip(places_of, similarity_of, strict=True)]
-            for places_of, similarity_of in zip(places.tolist(), similarity.tolist(), strict=True)
-        ]
-
-    def _allowed(self, allowed_ids: Iterable[str] | None) -> Positions | None:
-        """Positions that may be returned, sorted; None where all may."""
-        where = self._where()
-        if allowed_ids is None:
-            if len(where) == len(self._ids):
-                return None
-            return np.sort(np.fromiter(where.values(), dtype=np.int64, count=len(where)))
-        found = [where[i] for i in set(allowed_ids) if i in where]
-        return np.sort(np.array(found, dtype=np.int64))
-
-    def _near(self, queries: Vectors, k: int, allowed: Positions | None) -> tuple[Vectors, Positions]:
-        """As the index searches: exact for flat, approximate for the others; -1 where it found fewer than k."""
-        selector = None if allowed is None else self._selector(allowed)
-        index, options = self._index, self._options(selector, self.manifest.get("search"))
-        if selector is None and (gpu := self._gpu()) is not None and k <= 1024:  # its filter and k are limited
-            index = gpu
-        similarity, places = index.search(queries, k, params=options)
-        return similarity, places
-
-    def _exact(self, queries: Vectors, k: int, allowed: Positions | None) -> tuple[Vectors, Positions]:
-        """Every allowed row compared."""
-        if allowed is not None and len(allowed) <= _GATHER_UP_TO:
-            similarity = queries @ self._at(allowed).T  # (n, allowed)
-            best = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-            return np.take_along_axis(similarity, best, 1), allowed[best]
-        faiss = load_faiss()
-        selector = None if allowed is None else self._selector(allowed)
-        kind = self.manifest["kind"]
-        index = faiss.downcast_index(self._index.storage) if kind == "hnsw" else self._index
-        if kind == "ivf":
-            options = faiss.SearchParametersIVF(sel=selector, nprobe=self._index.nlist)
-        else:
-            options = faiss.SearchParameters(sel=selector)
-        similarity, places = index.search(queries, k, params=options)
-        return similarity, places
-
-    def _options(self, selector: Any, search: Any) -> Any:
-        faiss = load_faiss()
-        kind = self.manifest["kind"]
-        if kind == "hnsw":
-            return faiss.SearchParametersHNSW(sel=selector, efSearch=int(search))
-        if kind == "ivf":
-            return faiss.SearchParametersIVF(sel=selector, nprobe=int(search))
-        return None if selector is None else faiss.SearchParameters(sel=selector)
-
-    def _selector(self, allowed: Positions) -> Any:
-        mask = np.zeros(len(self._ids), dtype=bool)
-        mask[allowed] = True
-        return load_faiss().IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-
-    def _gpu(self) -> Any:
-        """The index on the first GPU, where FAISS sees one and can hold this kind there; None otherwise."""
-        faiss = load_faiss()
-        if self.manifest["kind"] == "hnsw" or not getattr(faiss, "get_num_gpus", int)():
-            return None
-        if self._on_gpu is None:
-            self._on_gpu = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, self._index)
-        return self._on_gpu
-
-    def _at(self, places: Positions) -> Vectors:
-        rows: Vectors = self._index.reconstruct_batch(places)
-        return rows
-
-    def _where(self) -> dict[str, int]:
-        if self._places is None:
-            self._places = {i: place for place, i in enumerate(self._ids) if i is not None}
-        return self._places
-
-    # --- change ---
-
-    def add(self, ids: Sequence[str], vectors: ArrayLike) -> None:
-        """Add vectors, or replace those of ids that are there. Seen by this object only, until `save`.
-
-        Raises:
-            InputError: as in `build_index`; nothing is added then.
-        """
-        names = [str(i) for i in ids]
-        rows = _unit(np.asarray(vectors, dtype=np.float32), self.width, names)
-        _check_ids(names, len(rows))
-        self._own()
-        self._forget([i for i in names if i in self._where()])
-        self._index.add(rows)
-        self._ids.extend(names)
-        self._places = None
-
-    def remove(self, ids: Iterable[str]) -> int:
-        """Remove the vectors of these ids; returns how many were there. Seen by this object only, until `save`."""
-        found = [i for i in set(ids) if i in self._where()]
-        self._own()
-        self._forget(found)
-        return len(found)
-
-    def save(self, folder: str | Path, **manifest: Any) -> VectorIndex:
-        """Swap in the changed index as the folder's current one and open it; `manifest` overrides what was known.
-
-        It is built anew where much was removed, or where its size asks for another kind.
-        """
-        known = self.manifest | manifest
-        dead = len(self._ids) - len(self)
-        kind = choose_kind(len(self), self.width)
-        if dead > _DEAD_SHARE * len(self._ids) or kind != self.manifest["kind"]:
-            ids = self.ids
-            return VectorIndex._made(ids, self.vectors(ids), kind, known)._save(Path(folder))
-        self.manifest = known
-        self._measure()
-        return self._save(Path(folder))
-
-    def _own(self) -> None:
-        if self._path is not None:
-            self._index = load_faiss().read_index(str(self._path / "index.faiss"))
-            self._path = None
-        self._on_gpu = None
-
-    def _forget(self, ids: Sequence[str]) -> None:
-        where = self._where()
-        for i in ids:
-            self._ids[where.pop(i)] = None
-
-    # --- making, writing, reading ---
-
-    @classmethod
-    def _made(cls, ids: Sequence[str], unit: Vectors, kind: Kind, manifest: Mapping[str, Any]) -> VectorIndex:
-        faiss = load_faiss()
-        n, width = unit.shape
-        if kind == "flat":
-            index = faiss.IndexFlatIP(width)
-        elif kind == "hnsw":
-            index = faiss.IndexHNSWFlat(width, _LINKS, faiss.METRIC_INNER_PRODUCT)
-            index.hnsw.efConstruction = 100
-        else:
-            lists = max(1, min(int(4 * n**0.5), n // 40))  # FAISS wants 39 training vectors a list and more
-            index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, lists, faiss.METRIC_INNER_PRODUCT)
-            index.train(unit[np.random.default_rng(0).permutation(n)[: 64 * lists]])
-            index.make_direct_map()
-        index.add(unit)
-        made = cls(index, list(ids), {**manifest, "kind": kind}, None)
-        made._measure()
-        return made
-
-    def _measure(self) -> None:
-        """Set how widely to look so that the recall goal is met, and note the recall."""
-        kind = self.manifest["kind"]
-        self.manifest["search"] = None
-        self.manifest["recall_at_10"] = 1.0
-        if kind == "flat" or len(self) < 2:
-            return
-        where = np.sort(np.fromiter(self._where().values(), dtype=np.int64, count=len(self)))
-        sample = np.sort(np.random.default_rng(0).choice(where, min(_RECALL_SAMPLE, len(where)), replace=False))
-        queries, k = self._at(sample), min(_RECALL_K + 1, len(where))
-        live = self._allowed(None)
-        truth = self._exact(queries, k, live)[1]
-        widths = (64, 128, 256, 512) if kind == "hnsw" else (8, 16, 32, 64, 128, 256)
-        for width in widths:
-            self.manifest["search"] = width if kind == "hnsw" else min(width, self._index.nlist)
-            found = self._near(queries, k, live)[1]
-            hits = [len((set(t) & set(f)) - {s}) / (k - 1) for t, f, s in zip(truth, found, sample, strict=True)]
-            self.manifest["recall_at_10"] = round(min(float(np.mean(hits)), 1.0), 4)
-            if self.manifest["recall_at_10"] >= _RECALL_GOAL:
-                return
-
-    def _save(self, folder: Path) -> VectorIndex:
-        self.manifest |= {
-            "width": self.width,
-            "n": len(self),
-            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+            raise InputError(f"k is {k!r}, must be at least 1")
         try:
-            draft = new_draft(folder)
-            write_version(draft, self._index, self._ids, self.manifest)
-            version = settle(draft)
-            publish(folder, version)
-        except (OSError, RuntimeError) as error:  # FAISS says RuntimeError for a full disk
-            raise StoreError(f"cannot write the vector index {folder}: {' '.join(str(error).split())[:200]}") from None
-        clean(folder, version)
-        return open_index(folder)
+            given = np.asarray(vectors, np.float32)
+        except (ValueError, TypeError):
+            raise InputError(f"a query must be {self.width} numbers") from None
+        queries = unit_rows(given[None] if given.ndim == 1 else given, self.width)
+        allowed = self._allowed(allowed_ids)
+        k = min(int(k), self._n if allowed is None else allowed.count)
+        if k == 0 or not len(queries):
+            return [[] for _ in range(len(queries))]
+        similarity, places = self._nearest(queries, k, allowed)
+        ids = self._ids.at(places.ravel().tolist())
+        told = similarity.ravel().tolist()
+        return [list(zip(ids[i : i + k], told[i : i + k], strict=True)) for i in range(0, len(ids), k)]
 
+    def only(self, ids: Iterable[str] | pa.Array[Any]) -> Selection:
+        """These ids, as far as they are in the index, to be searched among."""
+        places = self.places(as_ids(ids))
+        return Selection.of_places(np.unique(places[places >= 0]), len(self.rows))
 
-def _check_ids(ids: Sequence[str], n: int) -> None:
-    if len(ids) != n:
-        raise InputError(f"{len(ids)} ids for {n} vectors")
-    seen: set[str] = set()
-    for row, i in enumerate(ids):
-        if i in seen:
-            raise InputError(f"id {i!r} comes twice, the second time in row {row}")
-        seen.add(i)
+    def all_but(self, ids: Iterable[str] | pa.Array[Any]) -> Selection:
+        """All ids in the index but these, to be searched among."""
+        places = self.places(as_ids(ids))
+        mask = self.live()
+        mask[places[places >= 0]] = False
+        return Selection.of_mask(mask)
 
+    def _allowed(self, given: Iterable[str] | pa.Array[Any] | Selection | None) -> Selection | None:
+        if given is None or isinstance(given, Selection):
+            return given
+        return self.only(given)
 
-def _unit(rows: Vectors, width: int, ids: Sequence[str] | None) -> Vectors:
-    """Contiguous rows of length 1.
+    def _nearest(self, queries: Vectors, k: int, allowed: Selection | None) -> tuple[Vectors, Positions]:
+        count = self._n if allowed is None else allowed.count
+        if allowed is None:
+            allowed = self._live
+        few = allowed is not None and allowed.places is not None
+        if self._kind == "flat" or few or k * _NEARLY_ALL > count:
+            return self._exact(queries, k, allowed)
+        similarity, places = self._near(queries, k, allowed)
+        if places.max() >= len(self.rows):
+            raise StoreError(f"vector index {self.path} is damaged; build it again with `lore embed`")
+        short = np.flatnonzero((places < 0).any(axis=1))
+        if len(short):  # a graph may lose its way among rows that are not allowed
+            similarity[short], places[short] = self._exact(queries[short], k, allowed)
+        return similarity, places
 
-    Raises:
-        InputError: naming the first row that has no direction.
-    """
-    if len(rows) == 0:
-        return np.zeros((0, width), dtype=np.float32)
-    if rows.ndim != 2 or rows.shape[1] != width or width == 0:
-        raise InputError(f"vectors are of shape {rows.shape}, the index takes (n, {width})")
-    length = np.linalg.norm(rows.astype(np.float64), axis=1)
-    bad = np.flatnonzero(~np.isfinite(length) | (length == 0))
-    if len(bad):
-        row = int(bad[0])
-        fault = "is all zeros" if length[row] == 0 else "holds NaN or infinity"
-        name = f" (id {ids[row]!r})" if ids is not None and row < len(ids) else ""
-        raise InputError(f"vector in row {row}{name} {fault}")
-    return np.ascontiguousarray(rows / length[:, None], dtype=np.float32)
+    def _near(self, queries: Vectors, k: int, allowed: Selection | None) -> tuple[Vectors, Positions]:
+        search = self.manifest["search"]
+        if allowed is None and self._kind == "ivfpq" and not self._gpu_tried:
+            with self._one_at_a_time:
+                self._gpu, self._gpu_tried = kinds.on_gpu(self._kind, self._faiss, k, search), True
+        if allowed is None and self._gpu is not None:  # its filters and its k are limited, and so are its threads
+            with self._one_at_a_time:
+                return kinds.near(self._kind, self._gpu, self.rows, queries, k, search)
+        return kinds.near(self._kind, self._faiss, self.rows, queries, k, search, allowed)
+
+    def _exact(self, queries: Vectors, k: int, allowed: Selection | None) -> tuple[Vectors, Positions]:
+        if allowed is None and len(self.rows) != self._n:
+            allowed = Selection.of_mask(self.live())
+        return self.rows.nearest(queries, k, allowed)
+
+    # --- reading ---
+
+    def _opened(self) -> tuple[Rows, Ids, Any]:
+        told, size = self.manifest, int(self.manifest["block_rows"])
+        blocks = range(-(-int(told["rows"]) // size))
+        vectors = [map_array(self.path / block_name("vectors", b), "<f4", self.width) for b in blocks]
+        names = [map_ids(self.path / block_name("ids", b)) for b in blocks]
+        hashes, places = map_array(self.path / "hashes.u64", "<u8"), map_array(self.path / "places.i64", "<i8")
+        facts = (sum(map(len, vectors)), sum(map(len, names)), len(hashes), len(places))
+        if told["hashed"] != hash_mark():
+            hashes, places = sorted_hashes(names, size, self.live())
+        index = None
+        whole = facts == (told["rows"], told["rows"], self._n, self._n)
+        if self._kind != "flat":
+            faiss = load_faiss()
+            index = faiss.read_index(str(self.path / "index.faiss"), faiss.IO_FLAG_MMAP_IFC)
+            there = told["rows"] if self._kind == "hnsw" else self._n
+            whole &= (index.d, index.ntotal, index.metric_type) == (self.width, there, faiss.METRIC_INNER_PRODUCT)
+        if not whole:
+            raise ValueError("its files do not belong together; build it again with `lore embed`")
+        return Rows(vectors, size, self.width), Ids(names, size, hashes, places), index

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.embed_items import EmbedItems, build_item_index, embed_items, item_text, mean_direction
+from jobs.embed_items import EmbedItems, embed_items, item_text, mean_direction
 from jobs.ingest import ingest_items
+from jobs.item_index import build_item_index
 from jobs.plan import Counts
 from jobs.spine import run_job
 from lore_mm.errors import ModelError, StoreError

@@ -26,7 +26,7 @@ from stores.features import FeatureStore, open_store
 from stores.online import build_online
 from stores.query import main
 from stores.snapshot import Snapshot
-from stores.vectors import build_index
+from stores.vector_build import build_index
 from stores.views import VIEWS
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
