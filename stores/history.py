@@ -17,7 +17,7 @@ import pyarrow as pa
 from lore_mm.errors import InputError, nearest
 from stores.features import FeatureStore
 from stores.rows_of import rows_of
-from stores.said import ABSENT, NEEDED, Said, Statement, meaning, said_in
+from stores.said import ABSENT, NEEDED, Said, Statement, meaning, said_in, statement_in
 from stores.why import VERDICT, why
 
 __all__ = ["HISTORY", "SELLER", "history_of"]
@@ -149,12 +149,9 @@ def _entries(rows: Sequence[_Row], name: str, fold: bool) -> Iterator[_Entry]:
 
 
 def _statement(one: _Row, name: str, spoken: bool) -> Statement:
-    """What a row says of a name; of a failed row that it failed; of one that is silent now, that."""
-    if name in one.says:
-        return one.says[name]
-    if one.failed and one.extractor != SELLER:
-        return (Said(None, "failed", error=one.row["error"]),)
-    return (Said(None, ABSENT),) if spoken else ()
+    """What a row says of a name; of one that is silent now, that."""
+    said = statement_in("items" if one.extractor == SELLER else "attributes", one.row, name, one.says)
+    return said or ((Said(None, ABSENT),) if spoken else ())
 
 
 def _lines(item_id: str, entry: _Entry) -> Iterator[dict[str, Any]]:

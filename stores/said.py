@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["ABSENT", "FIELDS", "NEEDED", "Said", "Statement", "meaning", "said_in", "words"]
+import polars as pl
+import pyarrow as pa
+
+__all__ = ["ABSENT", "FIELDS", "NEEDED", "Said", "Statement", "lean", "meaning", "said_in", "statement_in", "words"]
 
 # columns of a row that have to be there for `said_in`, and for `stores.why`
 NEEDED: Mapping[str, tuple[str, ...]] = {
@@ -37,11 +40,30 @@ class Said(NamedTuple):
 
 
 Statement = tuple[Said, ...]  # all values of one name, in their order
+_READ = ("name", "value", "status", "number", "unit", "share", "confidence", "error")  # of the struct of an attribute
+
+
+def lean(rows: pa.Table, table: str) -> pa.Table:
+    """Rows without what `said_in` does not read of them, the evidence above all, which is most of their bytes."""
+    if table != "attributes":
+        return rows
+    frame = pl.DataFrame(pl.from_arrow(rows))
+    read = pl.struct(pl.element().struct.field(name) for name in _READ)
+    return frame.with_columns(pl.col("attributes").list.eval(read)).to_arrow()
 
 
 def said_in(table: str, row: Mapping[str, Any]) -> dict[str, Statement]:
     """Name → what a row says of it. A name that it does not speak of is not there."""
     return _of_item(row) if table == "items" else _of_attributes(row)
+
+
+def statement_in(table: str, row: Mapping[str, Any] | None, name: str, says: Mapping[str, Statement]) -> Statement:
+    """What a row, which `says` what `said_in` gave, says of one name: a failed one of an extractor, that it failed."""
+    if name in says or row is None:
+        return says.get(name, ())
+    if table == "attributes" and row["status"] == "failed":
+        return (Said(None, "failed", error=row["error"]),)
+    return ()
 
 
 def meaning(statement: Statement, *, silence: bool = True) -> Hashable:

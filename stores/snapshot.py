@@ -6,9 +6,10 @@ or what a grade means.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -17,7 +18,10 @@ from numpy.typing import ArrayLike
 from lore_mm.errors import InputError, StoreError, nearest
 from lore_mm.models.protocol import Embedder
 from lore_mm.types import ItemFeatures, Understanding
+from stores.differences import differences
 from stores.features import FeatureStore, open_store
+from stores.history import history_of
+from stores.moments import versions_at
 from stores.online import SOURCES, OnlineView, features_from_rows, open_online
 from stores.understood import QueryIndex, Understood, fitted, newer, query_key, understood_from_row
 from stores.views import UNDER, VIEWS, Views, quoted
@@ -84,6 +88,30 @@ class Snapshot:
         likeness = f"jaro_winkler_similarity(item_id, {quoted(item_id)})"
         near = self._run(f"SELECT item_id FROM items ORDER BY {likeness} DESC, item_id LIMIT 5")
         return f"no item {item_id!r} in the store{nearest(item_id, map(str, near['item_id'].to_pylist()))}"
+
+    # --- as it was ---
+
+    @classmethod
+    def as_of(cls, store: FeatureStore | str | Path, moment: str | datetime) -> Snapshot:
+        """The store as it was at a time, or right after a commit such as `attributes@12`; see `stores.moments`.
+
+        Raises:
+            InputError: the moment is none.
+            StoreError: there is no such commit, or the store had not begun.
+        """
+        opened = store if isinstance(store, FeatureStore) else open_store(store)
+        return cls(opened, versions_at(opened, moment))
+
+    def history(self, item_id: str, attribute: str | None = None, *, fold: bool = True) -> pa.Table:
+        """Every value that an item's attribute or field, or all of them, ever had, and why each changed.
+
+        See `stores.history.history_of`.
+        """
+        return history_of(self.store, self.versions, item_id, attribute, fold=fold)
+
+    def since(self, moment: str | datetime, **options: Any) -> Iterator[pa.RecordBatch]:
+        """What changed from a moment up to this snapshot; `options` are those of `stores.differences.differences`."""
+        return differences(Snapshot.as_of(self.store, moment), self, **options)
 
     # --- by a query's text ---
 
