@@ -121,8 +121,9 @@ def _opened(
         return RulesJudge(known, load_rulebook(Path(rest) if rest else rules), address)
     kind, _, eyes = mode.partition("-")
     if kind != "student" and not rest:
-        what = "the file of `lore calibrate route`" if kind == "route" else f"a model, such as {mode}:{DEFAULT_CHAT}"
-        raise InputError(f"judge {mode} needs {what}: {MODES[mode]}")
+        if kind == "route":
+            raise InputError("judge route needs the file of `lore calibrate route`: route:FILE")
+        raise InputError(f"judge {mode} needs a model: {MODES[mode]}, such as {mode}:{DEFAULT_CHAT}")
     module, rulebook = import_module(f"relevance.by_{kind}"), load_rulebook(rules)
     judge: PairJudge
     if kind == "student":
