@@ -74,6 +74,10 @@ class StoreAddress:
             except OSError as error:
                 raise StoreError(f"cannot make a store at {self.text}: {error.strerror}") from None
 
+    def may_write(self, table: str) -> bool:
+        """False where the folder of a table may only be read; a bucket says so when it is written to."""
+        return self.folder is None or os.access(self.folder / table, os.W_OK)
+
     def for_sql(self) -> Any:
         """The file system that DuckDB reads a bucket by."""
         from stores.bucket_files import bucket_files  # fsspec: only where a bucket is read

@@ -9,9 +9,7 @@ that use it must be started with `spawn`: the library underneath runs threads th
 
 from __future__ import annotations
 
-import os
 import random
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,17 +29,18 @@ from lore_mm.errors import StoreError, nearest
 from lore_mm.tables import KEYS, TABLES, check_table
 from stores.address import StoreAddress
 from stores.handles import Handles
-from stores.log_faults import broken_entry, check_end
+from stores.log_faults import broken_entry, check_end, one_line
 from stores.newest import made_at, newest_rows
 from stores.rows_at import RowsAt
 from stores.shapes import check_shape, needs_merge
 from stores.streams import keep_rows, rebatch, stream_files
-from stores.table_files import ordered_files
+from stores.table_files import TableFile, ordered_files
+from stores.vacuumed import check_kept
 
-__all__ = ["FeatureStore", "open_store"]
+__all__ = ["ROW_GROUP", "FeatureStore", "open_store"]
 
 # Small enough that a reader holds tens of megabytes of vectors, large enough to compress well and scan in parallel.
-_ROW_GROUP = 32_768
+ROW_GROUP = 32_768
 # History is kept: the log is never trimmed, so that every version stays readable.
 _CONFIGURATION = {"delta.enableExpiredLogCleanup": "false"}
 _ATTEMPTS = 20
@@ -94,7 +93,7 @@ class FeatureStore:
         try:
             return [t for t in TABLES if DeltaTable.is_deltatable(self._address(t), self._options)]
         except (DeltaError, OSError) as error:
-            raise StoreError(f"cannot read {self.uri}: {_one_line(error)}") from None
+            raise StoreError(f"cannot read {self.uri}: {one_line(error)}") from None
 
     def version(self, table: str) -> int | None:
         """The present version of a table, None where it does not exist."""
@@ -167,20 +166,16 @@ class FeatureStore:
                         done = delta.transaction_version(app_id)
                         if done is not None and done > (n - 1 if after is None else after):
                             return None
-                    self._check_writable(table)
+                    if not self.address.may_write(table):  # the writer would say so at length
+                        raise StoreError(f"cannot append to {table} in {self.uri}: no permission to write there")
                     _write(delta, rows, transaction)
                     self._saw(table, delta)
                     return delta.version()
             except CommitFailedError:  # another process was faster: look again at what it did
                 time.sleep(random.uniform(0.5, 1.0) * min(0.02 * 2**attempt, 2.0))
             except (DeltaError, OSError) as error:
-                raise StoreError(f"cannot append to {table} in {self.uri}: {_one_line(error)}") from None
+                raise StoreError(f"cannot append to {table} in {self.uri}: {one_line(error)}") from None
         raise StoreError(f"cannot append to {table} in {self.uri}: too many writers at once; the same call may succeed")
-
-    def _check_writable(self, table: str) -> None:
-        """Refuse a store that may only be read before the writer does, which would say so at length."""
-        if self.folder is not None and not os.access(self.folder / table, os.W_OK):
-            raise StoreError(f"cannot append to {table} in {self.uri}: no permission to write there")
 
     def _same(self, table: str, seen: tuple[str, int] | None, delta: DeltaTable | None) -> DeltaTable | None:
         """Refuse to append to a table that is not the one seen before: rows already there would be missing."""
@@ -223,39 +218,42 @@ class FeatureStore:
         """Stream a table in batches of exactly `rows` rows (the last may be shorter), in a stable order.
 
         The order is that of files by time of writing, then of rows in the file: for one writer the order of its
-        commits. At one version it is always the same; that version (the present one unless named) is read throughout.
+        commits; between writers, and where a clock was set back, it is that of their clocks. At one version it is
+        always the same; that version (the present one unless named) is read throughout.
         With `latest` only the newest row of each key comes, as in `latest()`. `start` leaves out that many of the rows
         that would come first; their files are not read. Memory holds a row group and a batch; for `latest` also the
         keys, while they are sorted.
 
         Raises:
-            StoreError: no such table, version or column.
+            StoreError: no such table, version or column, or the version was vacuumed.
         """
         delta = self.open_table(table, version)
         names = list(columns) if columns is not None else TABLES[table].names
         for name in names:
             if name not in TABLES[table].names:
                 raise StoreError(f"table {table} has no column {name!r}{nearest(name, TABLES[table].names)}")
-        keep = self._newest(table, delta) if latest else None
+        files, system = self._ordered(table, delta, version), self.filesystem(table)
+        keep = self.newest_positions(table, delta) if latest else None
         if keep is not None:
             keep = keep[start:]
             if not len(keep):
                 return
             start = int(keep[0])
         schema = pa.schema([TABLES[table].field(name) for name in names])
-        stream = stream_files(ordered_files(delta, table), self.filesystem(table), table, names, rows, start)
+        stream = stream_files(files, system, table, names, rows, start)
         try:
             yield from rebatch(keep_rows(stream, keep, start), schema, rows)
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"cannot read table {table} in {self.uri}: {_one_line(error)}") from None
+            check_kept(system, table, delta.version(), files)  # vacuumed as it was read
+            raise StoreError(f"cannot read table {table} in {self.uri}: {one_line(error)}") from None
 
     def scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
         """Every row ever written, lazily, in the order of `batches`.
 
         Raises:
-            StoreError: no such table or version.
+            StoreError: no such table or version, or it was vacuumed.
         """
-        return self._scan(table, self.open_table(table, version))
+        return self._scan(table, self.open_table(table, version), version)
 
     def latest(self, table: str, version: int | None = None) -> pl.LazyFrame:
         """The newest row of each key (`lore_mm.tables.KEYS`), lazily, in the order of `batches`.
@@ -269,26 +267,36 @@ class FeatureStore:
         """
         delta = self.open_table(table, version)
         winners = self._winners(table, delta)
-        rows = self._scan(table, delta, row_index="__row").join(winners, on="__row", how="semi")
+        rows = self._scan(table, delta, version, row_index="__row").join(winners, on="__row", how="semi")
         return rows.sort("__row").drop("__row")
 
     def newest(self, table: str, version: int | None = None) -> RowsAt:
         """The rows that `latest` shows, to be read back by their places."""
         delta = self.open_table(table, version)
-        rows = self._newest(table, delta)
+        files = self._ordered(table, delta, version)
+        rows = self.newest_positions(table, delta)
         rows = np.arange(delta.count()) if rows is None else rows
-        return RowsAt(table, ordered_files(delta, table), self.filesystem(table), rows)
+        return RowsAt(table, files, self.filesystem(table), rows)
 
     def files(self, table: str, version: int | None = None) -> list[str]:
         """The addresses of a version's Parquet files, in the order of `batches`; local ones are plain paths."""
-        return self._files(table, self.open_table(table, version))
+        return self._files(table, self.open_table(table, version), version)
 
-    def _files(self, table: str, delta: DeltaTable) -> list[str]:
+    def _ordered(self, table: str, delta: DeltaTable, version: int | None) -> list[TableFile]:
+        """The files of a table that was opened at a version, if need be an earlier one, which may be vacuumed."""
+        files = ordered_files(delta, table)
+        if version is not None:
+            check_kept(self.filesystem(table), table, version, files)
+        return files
+
+    def _files(self, table: str, delta: DeltaTable, version: int | None) -> list[str]:
         root = self._address(table)
-        return [f"{root}/{file.path}" for file in ordered_files(delta, table)]
+        return [f"{root}/{file.path}" for file in self._ordered(table, delta, version)]
 
-    def _scan(self, table: str, delta: DeltaTable, row_index: str | None = None) -> pl.LazyFrame:
-        files = self._files(table, delta)
+    def _scan(
+        self, table: str, delta: DeltaTable, version: int | None = None, row_index: str | None = None
+    ) -> pl.LazyFrame:
+        files = self._files(table, delta, version)
         empty = pl.DataFrame(pl.from_arrow(TABLES[table].empty_table()))
         if not files:
             lazy = empty.lazy()
@@ -309,7 +317,7 @@ class FeatureStore:
         rows = self._scan(table, delta, row_index="__row").select(*keys, made, "__row")
         return rows.sort("__made", "__row").unique(subset=keys, keep="last", maintain_order=True).select("__row")
 
-    def _newest(self, table: str, delta: DeltaTable) -> NDArray[np.int64] | None:
+    def newest_positions(self, table: str, delta: DeltaTable) -> NDArray[np.int64] | None:
         """The positions of the rows that `latest` shows; None: all. Kept for the version that was asked for last."""
         this = delta.metadata().id, delta.version()  # a table that was deleted and made again has another id
         if (known := self._known_newest.get(table)) and known[0] == this:
@@ -318,7 +326,7 @@ class FeatureStore:
         try:
             newest = newest_rows(lambda names: stream_files(files, system, table, names, _KEY_ROWS), table)
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"cannot read table {table} in {self.uri}: {_one_line(error)}") from None
+            raise StoreError(f"cannot read table {table} in {self.uri}: {one_line(error)}") from None
         self._known_newest[table] = this, newest
         return newest
 
@@ -348,7 +356,7 @@ class FeatureStore:
             if version is not None and (present := self._open(table)) and not 0 <= version <= present.version():
                 raise StoreError(f"table {table} has versions 0 to {present.version()}, not {version}") from None
             fault = self.folder and broken_entry(self.folder / table)
-            raise StoreError(f"cannot read table {table} in {self.uri}: {fault or _one_line(error)}") from None
+            raise StoreError(f"cannot read table {table} in {self.uri}: {fault or one_line(error)}") from None
         check_shape(table, delta, self.uri)
         check_end(self.folder and self.folder / table, delta.version())
         self._saw(table, delta)
@@ -384,11 +392,6 @@ def _write(delta: DeltaTable, rows: pa.Table, transaction: tuple[str, int] | Non
         rows,
         mode="append",
         schema_mode="merge" if needs_merge(delta, rows) else None,  # the table is of an earlier version
-        writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=_ROW_GROUP),
+        writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP),
         commit_properties=CommitProperties(app_transactions=[Transaction(*transaction)] if transaction else None),
     )
-
-
-def _one_line(error: BaseException) -> str:
-    """An error's text without line ends and the colours that the Delta library adds."""
-    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:300]

@@ -12,17 +12,17 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyarrow import fs
 
-__all__ = ["Handles"]
+__all__ = ["Handles", "Stamp", "stamp_of"]
 
 _CHECKPOINT_EVERY = 100  # versions; the Delta library's own, unless a table is configured otherwise
-_Stamp = tuple[int | None, int | None]
+Stamp = tuple[int | None, int | None]  # when the file of a commit was written, in nanoseconds, and its bytes
 
 
 class Handles:
     """The tables of one store that were looked at or appended to last. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[DeltaTable, _Stamp]] = {}
+        self._kept: dict[str, tuple[DeltaTable, Stamp]] = {}
 
     def __reduce__(self) -> tuple[type[Handles], tuple[()]]:
         return Handles, ()  # another process opens its own
@@ -30,7 +30,7 @@ class Handles:
     def take(self, table: str, system: fs.FileSystem) -> DeltaTable | None:
         """A kept table at its present version, no longer kept; None where it must be opened. `system` is its folder."""
         delta, stamp = self._kept.pop(table, (None, None))  # one step: no two callers get the same
-        if delta is None or _stamp(delta, system) != stamp:
+        if delta is None or stamp_of(delta, system) != stamp:
             return None
         before = delta.version()
         try:
@@ -41,13 +41,13 @@ class Handles:
 
     def keep(self, table: str, delta: DeltaTable, system: fs.FileSystem) -> None:
         """Keep a table for the next caller; this one is not to touch it any more."""
-        if delta.version() % _CHECKPOINT_EVERY == 0 or (stamp := _stamp(delta, system)) is None:
+        if delta.version() % _CHECKPOINT_EVERY == 0 or (stamp := stamp_of(delta, system)) is None:
             return
         self._kept[table] = delta, stamp
 
 
-def _stamp(delta: DeltaTable, system: fs.FileSystem) -> _Stamp | None:
-    """Time and size of the file of the last commit; None where it is not there."""
+def stamp_of(delta: DeltaTable, system: fs.FileSystem) -> Stamp | None:
+    """What tells the last commit that a table knows from another of its number; None where it is not there."""
     try:
         found = system.get_file_info(f"_delta_log/{delta.version():020}.json")
     except OSError:

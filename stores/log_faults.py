@@ -7,11 +7,12 @@ would hide the rows that it had named. This module knows no table and no row.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from lore_mm.errors import StoreError
 
-__all__ = ["broken_entry", "check_end"]
+__all__ = ["broken_entry", "check_end", "one_line"]
 
 _LOOK_AT = 200  # the newest entries: behind a checkpoint none is read
 
@@ -53,3 +54,8 @@ def broken_entry(folder: Path) -> str | None:
             way_out = "delete it, and run again what wrote it" if i == 0 else "put it back from a copy"
             return f"the entry {entry.name} of its log is broken ({error}); {way_out}"
     return None
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text without line ends and the colours that the Delta library adds."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:300]

@@ -44,6 +44,9 @@ class TableFile:
 def ordered_files(delta: DeltaTable, table: str) -> list[TableFile]:
     """The files of a version by time of writing, then by name (parts of a commit are numbered).
 
+    Times are those of the writers' clocks. The log knows an order of its own, that of commits; but it is not kept in
+    checkpoints, and a file that compaction has made stands where its parts stood, and not where it was committed.
+
     Raises:
         StoreError: the log points outside of the table's folder.
     """

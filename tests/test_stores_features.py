@@ -230,7 +230,7 @@ def test_a_reader_is_not_disturbed_by_a_writer(store: FeatureStore) -> None:
 
 
 def test_large_tables_stream_through_several_row_groups(store: FeatureStore) -> None:
-    n = 2 * features._ROW_GROUP + 5
+    n = 2 * features.ROW_GROUP + 5
     store.append("labels", labels(*((f"q{i}", "L1") for i in range(n))))
     found = [q for b in store.batches("labels", ["query_id"], rows=10_000) for q in b["query_id"].to_pylist()]
     assert found == [f"q{i}" for i in range(n)]

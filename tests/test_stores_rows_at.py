@@ -21,7 +21,7 @@ def queries(ids, text):
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """Ten keys in three commits; row groups of two rows."""
-    monkeypatch.setattr(stores.features, "_ROW_GROUP", 2)
+    monkeypatch.setattr(stores.features, "ROW_GROUP", 2)
     store = open_store(tmp_path / "store", create=True)
     store.append("queries", queries([f"q{i}" for i in range(7)], "first"))
     store.append("queries", queries(["q1", "q5"], "second"))

@@ -1,0 +1,101 @@
+"""Retention: rows that newer ones of the same key replaced long ago are left out of a table, and history is shorter.
+
+Which rows are the newest of their keys among those written long enough ago stays for ever: a row that is not was
+replaced by then, and nobody who looks at a later moment misses it. So `latest` shows the same rows before, meanwhile
+and after, whatever others append. The files that still hold the rows go with a vacuum (`stores.vacuum`), and with them
+the versions that show them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container, Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import dataset, fs
+
+from lore_mm.errors import InputError, StoreError
+from stores.features import FeatureStore
+from stores.log_faults import one_line
+from stores.newest import newest_rows
+from stores.rewrite import Group, Target, Upkeep
+from stores.streams import stream_files
+from stores.table_files import TableFile
+
+__all__ = ["EVENTS", "drop_replaced"]
+
+EVENTS = ("runs",)  # tables in which rows of one key stand beside one another, and none replaces another
+_KEY_ROWS = 65_536
+_TRIES = 8  # while others change the same files
+_DAY_MS = 86_400_000
+
+
+def drop_replaced(
+    store: FeatureStore, table: str, days: float, target: Target | None = None, dry_run: bool = False
+) -> int:
+    """Leave out the rows that were replaced more than so many days ago; how many those were, or would be.
+
+    Every file that holds such a row is written anew without it. Memory holds a row group or two, and the keys while
+    they are sorted. Where it is interrupted the next call goes on.
+
+    Raises:
+        InputError: the number of days is negative, or none.
+        StoreError: a file cannot be read or written, the table is gone or another, or others change it all the time.
+    """
+    if not 0 <= days < 1e6:
+        raise InputError(f"--drop-replaced is {days:g} days; legal: 0 and more")
+    if table in EVENTS:
+        return 0
+    before_ms, dropped = time.time() * 1000 - days * _DAY_MS, 0
+    for attempt in range(_TRIES):
+        upkeep = Upkeep(store, table)
+        keep, lost = _kept(store, table, [group for group in upkeep.groups if group[0].written_ms <= before_ms])
+        if dry_run:
+            return sum(lost.values())
+        for run in _runs(upkeep.groups, keep):
+            while run and (replaced := upkeep.replace(run, target or Target(), keep)) is not None:
+                dropped += sum(lost.get(file.path, 0) for group in run[: replaced.groups] for file in group)
+                run = run[replaced.groups :]
+            if run:
+                break
+        else:
+            if keep or attempt:
+                upkeep.end()
+            return dropped
+    raise StoreError(f"cannot compact {table} in {store.uri}: others change the same files; try again later")
+
+
+def _kept(
+    store: FeatureStore, table: str, groups: Sequence[Group]
+) -> tuple[dict[str, NDArray[np.int64]], dict[str, int]]:
+    """Of each file with a replaced row, by path: which rows stay, and how many do not."""
+    files, system = [file for group in groups for file in group], store.filesystem(table)
+    try:
+        counts = [_count(file, system) if file.rows is None else file.rows for file in files]
+        newest = newest_rows(lambda names: stream_files(files, system, table, names, _KEY_ROWS), table)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"cannot read table {table} in {store.uri}: {one_line(error)}") from None
+    keep: dict[str, NDArray[np.int64]] = {}
+    lost: dict[str, int] = {}
+    if newest is None:
+        return keep, lost
+    starts = np.cumsum([0, *counts])
+    cuts = np.searchsorted(newest, starts)
+    for i, file in enumerate(files):
+        if n := counts[i] - int(cuts[i + 1] - cuts[i]):
+            keep[file.path], lost[file.path] = newest[cuts[i] : cuts[i + 1]] - starts[i], n
+    return keep, lost
+
+
+def _count(file: TableFile, system: fs.FileSystem) -> int:
+    return int(dataset.ParquetFileFormat().make_fragment(file.path, filesystem=system).count_rows())
+
+
+def _runs(groups: Sequence[Group], keep: Container[str]) -> Iterator[list[Group]]:
+    """Groups that follow one another, of which each has a file that loses rows."""
+    for loses, run in groupby(groups, key=lambda group: any(file.path in keep for file in group)):
+        if loses:
+            yield list(run)
