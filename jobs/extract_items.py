@@ -29,6 +29,7 @@ from extractors.protocol import Extraction, Extractor, ExtractorInput
 from extractors.reuse import parts_read
 from jobs.asked import Asked, spent_line
 from jobs.carry import Carry
+from jobs.described import described
 from jobs.extraction_rows import NEEDED, VERDICT, extraction_row, verdict_row
 from jobs.foresee import RowForecast
 from jobs.foresee_items import foresee_items
@@ -97,6 +98,7 @@ class ExtractItems(ItemInput):
         self.extractors = [e if e.name == "vlm" else _OneAtATime(e) for e in extractors] if self.asks else extractors
         self.merger, self.gate, self.asked = merger, Gate(calibration), Asked()
         self.shas = {e.name: e.sha for e in extractors} | {merger.name: merger.sha}
+        self.made_with = {e.name: described(e) for e in extractors} | {merger.name: described(merger)}
         made_with: dict[str, Any] = {"extractors": self.shas}
         made_with["pictures"] = picture_settings(policy) if self.with_pictures else None
         if self.asks or calibration:

@@ -104,6 +104,7 @@ class Told:
     verdict: Mapping[str, str]
     settings: Mapping[str, Any]
     settings_sha: str
+    made_with: Mapping[str, Any]
     spends: bool  # it asks models that are paid for, and has `spent()`
     facts: Mapping[str, Any]
 
@@ -118,6 +119,7 @@ class Told:
             dict(work.verdict),
             dict(work.settings),
             work.settings_sha,
+            dict(getattr(work, "made_with", {})),
             hasattr(work, "spent"),
             dict(opener.facts(work)),
         )
@@ -134,6 +136,7 @@ class DistantWork:
             self.spent = spent
         self.job, self.table, self.reads, self.key = told.job, told.table, told.reads, told.key
         self.verdict, self.settings, self.settings_sha = told.verdict, told.settings, told.settings_sha
+        self.made_with = told.made_with
         self._reading = reading
 
     def read(

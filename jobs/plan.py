@@ -57,7 +57,11 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A job with all that decides its result. `settings` is JSON-able; `base` None: the table is not there yet."""
+    """A job with all that decides its result. `settings` is JSON-able; `base` None: the table is not there yet.
+
+    `made_with` tells who traces a row what its maker was (`jobs.described`): maker → model, prompt, schema and so on.
+    The settings know all of it too, by a sha of the whole, so that it decides nothing.
+    """
 
     job: str
     table: str
@@ -66,12 +70,13 @@ class Plan:
     base: int | None = None  # version of `table` that decides what is skipped
     run_id: str = ""
     number: int = 0  # of the run among those of its job and table; 0: it runs beside others, and is never resumed
+    made_with: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the plan by content; run id and number are no part of it."""
+        """Identifies the plan by content; run id, number and what is told beside them are no part of it."""
         content = asdict(self)
-        del content["run_id"], content["number"]
+        del content["run_id"], content["number"], content["made_with"]
         return sha_of(content)
 
     @property
@@ -129,6 +134,7 @@ def _run_of(rows: Sequence[Mapping[str, Any]]) -> Run:
         base=known.get("base"),
         run_id=first["run_id"],
         number=known.get("number", 0),
+        made_with=known.get("made_with", {}),
     )
     begun = Counter(row["worker"] or "" for row in rows if row["event"] in ("started", "resumed", "works"))
     ended = Counter(row["worker"] or "" for row in rows if row["event"] in ("stopped", "waits"))
@@ -160,6 +166,7 @@ def make_plan(
     *,
     new_run: bool = False,
     apart: bool = False,
+    made_with: Mapping[str, Any] | None = None,
 ) -> tuple[Plan, bool]:
     """A plan, and whether it is the rest of an unfinished run, whose pinned versions it then takes over.
 
@@ -173,7 +180,7 @@ def make_plan(
     # before the runs are read: what a run had committed by now, it had announced before, and is seen below
     base = store.version(table)
     run_id = f"{job}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    plan = Plan(job, table, settings, inputs, base, run_id)
+    plan = Plan(job, table, settings, inputs, base, run_id, made_with=made_with or {})
     if apart:
         return plan, False
     plan = replace(plan, number=(store.last_transaction("runs", plan.place) or 0) + 1)
@@ -241,6 +248,7 @@ def write_event(store: FeatureStore, plan: Plan, event: str, counts: Counts | No
         "inputs": plan.inputs,
         "base": plan.base,
         "number": plan.number,
+        "made_with": plan.made_with,
         "command": _command(),
     }
     row: Mapping[str, Any] = {

@@ -92,7 +92,12 @@ def run_job(
     patience, metrics_port = options.get("patience") or _PATIENCE_S, options.get("metrics_port")
     heed_interrupts()
     while True:
-        plan, resumed = make_plan(store, work.job, work.table, work.reads, settings, new_run=new_run, apart=apart)
+        plan, resumed = make_plan(
+            *(store, work.job, work.table, work.reads, settings),
+            new_run=new_run,
+            apart=apart,
+            made_with=getattr(work, "made_with", None),
+        )
         going = _Run(store, work, plan, resumed, in_flight, note, patience, budget, metrics_port, elsewhere)
         try:
             counts = going.carry_out()

@@ -24,7 +24,8 @@ class Work(Protocol):
     """What one kind of job does with rows. Everything about order, commits and failures is the spine's.
 
     `verdict` (column → value) names the output rows that stand for their input row, where a job writes several for
-    one; empty where each does. The key columns are text, and have the same names in input and output.
+    one; empty where each does. The key columns are text, and have the same names in input and output. A work may also
+    have `made_with`, which its runs tell whoever traces a row (`jobs.plan.Plan`).
     """
 
     job: str
