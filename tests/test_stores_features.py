@@ -201,7 +201,7 @@ def test_a_store_that_may_only_be_read_is_refused_in_one_line(
     rows = LABELS.empty_table()
     before = store.append("labels", rows, transaction=("a", 0))
     # the superuser, as whom tests may run, may write everywhere
-    monkeypatch.setattr("stores.features.os.access", lambda path, mode: False)
+    monkeypatch.setattr("stores.address.os.access", lambda path, mode: False)
     assert store.append("labels", rows, transaction=("a", 0)) is None  # done already: nothing is to be written
     with pytest.raises(StoreError, match=r"^cannot append to labels in .*: no permission to write there$"):
         store.append("labels", rows, transaction=("a", 1))
