@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stores.changes import touched_keys
 from stores.features import FeatureStore
+from stores.vector_ids import as_places
 
 __all__ = ["all_vectors", "item_vectors", "touched_items", "vectors_of"]
 
@@ -40,7 +41,7 @@ def item_vectors(rows: pa.RecordBatch | pa.Table, model: str, width: int) -> tup
     total[opposite], length[opposite] = image[opposite], np.linalg.norm(image[opposite].astype(np.float64), axis=1)
     there = np.flatnonzero(length > 0)
     vectors = (total[there] / length[there, None]).astype(np.float32)
-    ids = mine.column("item_id").take(pa.array(there)).combine_chunks()
+    ids = mine.column("item_id").take(as_places(there)).combine_chunks()
     ids = ids if isinstance(ids, pa.Array) else pa.concat_arrays(ids.chunks or [pa.array([], pa.string())])
     return ids, vectors, int(np.count_nonzero(bad))
 

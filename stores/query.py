@@ -100,7 +100,7 @@ def _nearest_rows(
     behind = snapshot.lag(index)  # and where there is no index, this says so before a model is opened
     embedder = open_embedder(address or DEFAULT_EMBEDDER)
     if behind:
-        say(behind)
+        say(str(behind))
     [hits] = snapshot.search(text=text, image=image, k=k, where=where, embedder=embedder, index=index)
     return _item_rows(snapshot, list(hits))
 

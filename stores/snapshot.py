@@ -22,13 +22,14 @@ from stores.differences import differences
 from stores.features import FeatureStore, open_store
 from stores.history import history_of
 from stores.moments import versions_at
-from stores.online import SOURCES, OnlineView, features_from_rows, open_online
+from stores.online import SOURCES, OnlineView, open_online
+from stores.online_codec import features_from_rows
 from stores.understood import QueryIndex, Understood, fitted, newer, query_key, understood_from_row
 from stores.views import UNDER, VIEWS, Views, quoted
 from stores.where import items_where
 
 if TYPE_CHECKING:
-    from stores.vectors import VectorIndex
+    from stores.index_at import IndexAt, Lag
 
 __all__ = ["INDEX", "Hits", "Snapshot"]
 
@@ -51,7 +52,7 @@ class Snapshot:
         self.versions: dict[str, int] = dict(versions) if versions is not None else self.store.snapshot()
         self._views: Views | None = None
         self._names: list[str] | None = None
-        self._indexes: dict[str, VectorIndex] = {}
+        self._indexes: dict[str, IndexAt] = {}
         self._queries: QueryIndex | None = None
         self._online = self._fitting_view(SOURCES)
         self._online_queries = self._fitting_view(("demands",))
@@ -64,7 +65,10 @@ class Snapshot:
         From the online view where the store has one of this very snapshot, else from the tables.
         """
         if self._online is not None:
-            return self._online.get(ids)
+            try:
+                return self._online.get(ids)
+            except StoreError:  # damaged: the tables say the same
+                self._online = None
         wanted = [i for i in dict.fromkeys(ids) if _is_unicode(i)]
         found: dict[str, ItemFeatures | None] = {}
         for start in range(0, len(wanted), _AT_ONCE):
@@ -129,7 +133,10 @@ class Snapshot:
         if "demands" not in self.versions:
             return found
         if self._online_queries is not None:
-            found = self._online_queries.served(texts)
+            try:
+                found = self._online_queries.served(texts)
+            except StoreError:
+                self._online_queries = None
         missing = {query_key(text) for text, one in zip(texts, found, strict=True) if one is None}
         if missing and not self._holds_all_queries():
             stored = self._stored(missing)
@@ -243,15 +250,17 @@ class Snapshot:
         else:
             assert vector is not None
             vectors = vector
-        return self._open_index(index).search(vectors, k, allowed_ids=allowed)
+        return self._open_index(index).search(vectors, k, allowed)
 
-    def lag(self, index: str = INDEX) -> str | None:
-        """In one line, how an index differs from this snapshot; None where they are in step."""
-        manifest = self._open_index(index).manifest
-        built, pinned = manifest.get("table_version"), self.versions.get("embeddings")
-        if built == pinned:
-            return None
-        return f"the index {index} is of version {built} of the embeddings, the snapshot of {pinned}: run `lore embed`"
+    def lag(self, index: str = INDEX) -> Lag | None:
+        """In how many rows an index differs from this snapshot; None where they are in step.
+
+        Answers of `search` are this snapshot's all the same (`stores.index_at`).
+
+        Raises:
+            StoreError: there is no such index, or it differs in too many rows to be searched as of this snapshot.
+        """
+        return self._open_index(index).lag()
 
     # --- opening ---
 
@@ -260,7 +269,7 @@ class Snapshot:
             view = open_online(self.store)
         except StoreError:
             return None  # none, or none that can be used: the tables say the same
-        return view if all(view.versions.get(t) == self.versions.get(t) for t in tables) else None
+        return view if view.is_of(self.store, self.versions, tables) else None
 
     def _open_views(self) -> Views:
         if self._views is None:
@@ -270,13 +279,15 @@ class Snapshot:
     def _run(self, text: str) -> pa.Table:
         return self._open_views().run(text)
 
-    def _open_index(self, name: str) -> VectorIndex:
+    def _open_index(self, name: str) -> IndexAt:
         if name not in self._indexes:
+            from stores.index_at import IndexAt
             from stores.vectors import open_index
 
             if not name.replace("-", "_").isidentifier():
                 raise InputError(f"{name!r} is no name of an index")
-            self._indexes[name] = open_index(self.store.beside() / "vectors" / name)
+            opened = open_index(self.store.beside() / "vectors" / name)
+            self._indexes[name] = IndexAt(self.store, self.versions.get("embeddings"), opened, name)
         return self._indexes[name]
 
     def _embedder(self, embedder: Embedder | None, index: str) -> Embedder:
@@ -284,7 +295,7 @@ class Snapshot:
             from lore_mm.models import open_embedder
 
             embedder = open_embedder()
-        manifest = self._open_index(index).manifest
+        manifest = self._open_index(index).index.manifest
         for key, mine in (("model", embedder.name), ("model_sha", embedder.sha)):
             if manifest.get(key) not in (None, mine):
                 raise StoreError(

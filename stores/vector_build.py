@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,7 +34,7 @@ from stores.vector_files import (
     share_file,
     write_manifest,
 )
-from stores.vector_ids import as_ids, hash_mark, sorted_hashes
+from stores.vector_ids import as_ids, as_places, hash_mark, sorted_hashes
 from stores.vector_kinds import Kind, choose_kind, code_bytes
 from stores.vector_rows import Rows, Selection, Vectors, unit_rows
 from stores.vectors import VectorIndex, open_index
@@ -279,7 +280,7 @@ class _Draft:
         blocks = self.ids()
         for places, part in self.rows().chunks(live=self.live):
             block = int(places[0]) // self.block_rows
-            yield blocks[block].take(pa.array(places - block * self.block_rows)), part
+            yield blocks[block].take(as_places(places - block * self.block_rows)), part
 
 
 def _finish(
@@ -359,9 +360,7 @@ def _faiss_part(draft: _Draft, kind: Kind, code: int, before: VectorIndex | None
     allowed = None if kind == "ivfpq" or draft.live.all() else Selection.of_mask(draft.live)
     found: dict[str, Any] = {}
     for search in kinds.widths(kind, index):
-        score = recall.measured(
-            sample, lambda queries, k, search=search: kinds.near(kind, index, rows, queries, k, search, allowed)
-        )
+        score = recall.measured(sample, partial(kinds.near, kind, index, rows, search=search, allowed=allowed))
         if not found or score > found["recall_at_10"]:
             found = {"search": search, "recall_at_10": score}
         if score >= recall.RECALL_GOAL:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lore_mm.errors import InputError
 
-__all__ = ["Ids", "as_ids", "hash_mark", "sorted_hashes"]
+__all__ = ["Ids", "as_ids", "as_places", "hash_mark", "sorted_hashes"]
 
 Positions = NDArray[np.int64]
 _AT_ONCE = 1 << 20
@@ -37,6 +37,11 @@ def as_ids(ids: Iterable[str] | pa.Array[Any] | pa.ChunkedArray[Any]) -> pa.Arra
         return pa.array([i.encode("utf-8", "replace").decode() for i in listed], pa.string())
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         raise InputError("ids are texts") from None
+
+
+def as_places(places: Positions) -> pa.Int64Array:
+    """Places as Arrow takes them."""
+    return pa.array(places, pa.int64())
 
 
 def _hashes(ids: pa.Array[Any]) -> NDArray[np.uint64]:
@@ -100,10 +105,10 @@ class Ids:
         parts = []
         for block in np.unique(ordered // self._block_rows).tolist():
             low, high = np.searchsorted(ordered, [block * self._block_rows, (block + 1) * self._block_rows])
-            parts.append(self._blocks[block].take(pa.array(ordered[low:high] - block * self._block_rows)))
+            parts.append(self._blocks[block].take(as_places(ordered[low:high] - block * self._block_rows)))
         back = np.empty(len(places), np.int64)
         back[order] = np.arange(len(places))
-        return pa.concat_arrays(parts).take(pa.array(back)) if parts else pa.array([], pa.string())
+        return pa.concat_arrays(parts).take(as_places(back)) if parts else pa.array([], pa.string())
 
     def find(self, ids: pa.Array[Any]) -> Positions:
         """The row of each id, -1 where it has none."""
@@ -120,7 +125,7 @@ class Ids:
         while len(left := left[self._same_hash(at[left], hashes[left])]):
             places = np.asarray(self._places[at[left]])
             equal = (
-                pc.equal(self.take(places), ids.take(pa.array(left))).fill_null(False).to_numpy(zero_copy_only=False)
+                pc.equal(self.take(places), ids.take(as_places(left))).fill_null(False).to_numpy(zero_copy_only=False)
             )
             found[left[equal]] = places[equal]
             left = left[~equal]  # another id of the same hash: look at the next one
@@ -135,5 +140,5 @@ class Ids:
 
 def _parts(block: pa.Array[Any]) -> tuple[NDArray[np.int32], memoryview]:
     _, offsets, text = block.buffers()
-    first = np.frombuffer(offsets, np.int32)[block.offset : block.offset + len(block) + 1]
+    first = np.frombuffer(memoryview(offsets or b""), np.int32)[block.offset : block.offset + len(block) + 1]
     return first, memoryview(text if text is not None else b"")

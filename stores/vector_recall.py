@@ -75,7 +75,7 @@ def renewed(sample: Sample, rows: Rows, live: NDArray[np.bool_], first: int) -> 
     cut = np.where(places[:, _KEPT] >= 0, similarity[:, _KEPT - 1], sample.floor)
     known = Sample(sample.queries, sample.own, similarity[:, :_KEPT], places[:, :_KEPT], cut.astype(np.float32))
     enough = (known.goal()[1] >= _K) | np.isneginf(known.floor)
-    if np.count_nonzero(enough) * 2 < min(_QUERIES, np.count_nonzero(live)):
+    if np.count_nonzero(enough) * 2 < min(_QUERIES, int(np.count_nonzero(live))):
         return None
     parts = ("queries", "own", "similarity", "places", "floor")
     return replace(known, **{name: getattr(known, name)[enough] for name in parts})

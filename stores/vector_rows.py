@@ -125,13 +125,15 @@ class Rows:
 
         By similarity falling, rows of one similarity in the order of their places.
         """
-        best = (np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64))
+        best = np.full((len(queries), k), -np.inf, np.float32)
+        best_places = np.full((len(queries), k), -1, np.int64)
         for start, rows, selector, places in self._parts(allowed):
             similarity, found = _knn(queries, rows, min(k, len(rows)), selector)
             found = np.where(found < 0, -1, (start + found) if places is None else places[found])
-            best = tuple(np.concatenate(pair, axis=1) for pair in zip(best, (similarity, found), strict=True))  # type: ignore[assignment]
-            best = tuple(part[:, :k] for part in in_order(*best))  # type: ignore[assignment]
-        return best
+            both = np.concatenate([best, similarity], axis=1), np.concatenate([best_places, found], axis=1)
+            ordered = in_order(*both)
+            best, best_places = ordered[0][:, :k], ordered[1][:, :k]
+        return best, best_places
 
     def _parts(self, allowed: Selection | None) -> Iterator[tuple[int, Vectors, Any, Positions | None]]:
         """Rows to compare: where they begin, they, a selector among them or None, their places where copied out."""
@@ -160,7 +162,7 @@ def in_order(similarity: Vectors, places: Positions) -> tuple[Vectors, Positions
     return np.take_along_axis(similarity, order, 1), np.take_along_axis(places, order, 1)
 
 
-def unit_rows(rows: ArrayLike, width: int, ids: Sequence[Any] | None = None) -> Vectors:
+def unit_rows(rows: ArrayLike, width: int, ids: Any = None) -> Vectors:
     """Contiguous float32 rows (n, width) of length 1.
 
     Raises:
