@@ -16,7 +16,7 @@ from lore_mm.attribute import AttributeSpec
 from lore_mm.fingerprint import sha_of
 from lore_mm.types import AttributeValue
 
-__all__ = ["Kept", "Signer", "what_differs"]
+__all__ = ["Kept", "Signer", "carried", "what_differs"]
 
 _CATEGORY = "category"
 _SEEN = ("words", "pictures", "pack")  # of the item, by the model
@@ -40,9 +40,25 @@ class Signer:
         """The sha of a question, or of those that lead to one answer, about a thing of a category."""
         key = (thing, category or "", *(spec.sha for spec in specs))
         if key not in self._made:
-            asked = [spec.model_dump(mode="json", exclude=_NOT_ASKED) for spec in specs]
-            self._made[key] = "".join(sha_of(part)[:_DIGITS] for part in (self.asking, [thing, category], asked))
+            self._made[key] = sha_of(self.asking)[:_DIGITS] + _signed(specs, thing, category)
         return self._made[key]
+
+
+def _signed(specs: Sequence[AttributeSpec], thing: str, category: str | None) -> str:
+    asked = [spec.model_dump(mode="json", exclude=_NOT_ASKED) for spec in specs]
+    return "".join(sha_of(part)[:_DIGITS] for part in ([thing, category], asked))
+
+
+def carried(
+    sha: str, then: tuple[AttributeSpec, str, str | None], now: tuple[AttributeSpec, str, str | None]
+) -> str | None:
+    """The sha of question `now` by whoever asked question `then`, where `sha` is that of `then`; None where it is not.
+
+    A question: its attribute, what the thing is called, its category. For answers that stand under another name.
+    """
+    if sha[_DIGITS:] != _signed((then[0],), *then[1:]):
+        return None
+    return sha[:_DIGITS] + _signed((now[0],), *now[1:])
 
 
 def what_differs(then: str, now: str) -> str:

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "strata": ("jobs.strata:main", "Cut a query log into head, middle and tail, and price the ways to serve it."),
     "precompute": ("jobs.precompute:main", "Judge the head of the query log ahead of time."),
     "regrade": ("jobs.regrade:main", "Grade stored judgments by a changed rulebook, without a model."),
+    "migrate": ("jobs.migrate:main", "Move stored attributes to a new version of their schema."),
     "rules": ("relevance.rules_show:main", "Show the rules by which paths are graded."),
     "plan": ("jobs.plan_command:app", "Show what a job would do, and why, before it runs."),
     "query": ("stores.query:main", "Fetch features by id, SQL, text or picture."),

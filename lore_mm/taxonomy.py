@@ -1,7 +1,8 @@
 """`lore taxonomy`: Shopify's product taxonomy as schema and knowledge files, or its categories beside ours.
 
-The conversion itself is `lore_mm.shopify`'s; this module writes TOML, the same bytes for the same taxonomy. What links
-our categories to Shopify's is `lore_mm.shopify_links`' affair.
+The conversion itself is `lore_mm.shopify`'s, that of a mapping between versions `lore_mm.shopify_moves`'; this module
+writes TOML, the same bytes for the same taxonomy. What links our categories to Shopify's is `lore_mm.shopify_links`'
+affair.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from rich.table import Table
 from lore_mm.console import command_app, for_people, print_json, print_table, run, say
 from lore_mm.errors import InputError
 from lore_mm.knowledge import Knowledge, load_knowledge
+from lore_mm.migration_file import Migration, load_migration
 from lore_mm.schema import load_schemas
 from lore_mm.shopify import Converted, Taxonomy, convert_taxonomy, read_taxonomy
 from lore_mm.shopify_links import candidates, load_links
+from lore_mm.shopify_moves import read_moves
 
-__all__ = ["link_rows", "main", "write_converted"]
+__all__ = ["link_rows", "main", "write_converted", "write_moves"]
 
 
 def write_converted(converted: Converted, out: Path, version: str) -> None:
@@ -40,6 +43,23 @@ def write_converted(converted: Converted, out: Path, version: str) -> None:
     load_schemas.cache_clear()  # the same folder may have held other files a moment ago
     load_knowledge.cache_clear()
     load_schemas((schemas,)).check_against(load_knowledge((knowledge,)))
+
+
+def write_moves(mapping: Path, out: Path | None) -> tuple[Path, Migration]:
+    """Write the migration file of a mapping between versions, `<its name>.toml` unless `out` says where.
+
+    Raises:
+        InputError: the mapping is not of the published form, or the file is there already.
+    """
+    content = read_moves(mapping)
+    path = out or Path(f"{content['name']}.toml")
+    if path.exists():  # somebody may have written rules into it
+        raise InputError(f"{path} is there already: name another by --out, or delete it")
+    head = (
+        "# Made by `lore taxonomy` from a mapping of Shopify's (MIT). What says `among` stays: write a rule for it.\n"
+    )
+    path.write_text(head + _toml(content), encoding="utf-8")
+    return path, load_migration(path)
 
 
 def link_rows(knowledge: Knowledge, taxonomy: Taxonomy) -> list[dict[str, Any]]:
@@ -81,6 +101,24 @@ def _print_links(taxonomy: Taxonomy, knowledge: Knowledge, json_wanted: bool) ->
         say(f"linked to no category of {taxonomy.version}: {', '.join(gone)}")
 
 
+def _print_moves(path: Path, migration: Migration, json_wanted: bool) -> None:
+    open_ones = sum(not isinstance(rule, str) for rule in migration.categories.values())
+    counts = {
+        "migration": migration.name,
+        "file": str(path),
+        "kinds": len(migration.categories),
+        "undecided": open_ones,
+    }
+    _print_counts(counts, json_wanted)
+
+
+def _print_counts(counts: Mapping[str, Any], json_wanted: bool) -> None:
+    if for_people(json_wanted):
+        say(" · ".join(f"{key}: {value}" for key, value in counts.items()))
+    else:
+        print_json(counts)
+
+
 def _toml(content: Mapping[str, Any]) -> str:
     """Plain keys first, then a table each; of a table's values, those that are tables in a table of their own."""
     lines = [f"{_quoted(key)} = {_value(value)}" for key, value in content.items() if not isinstance(value, Mapping)]
@@ -106,12 +144,19 @@ def _value(value: object) -> str:
 
 def main(
     folder: Annotated[
-        Path, typer.Argument(help="The taxonomy: a folder with its categories and attributes, .json or .parquet.")
+        Path,
+        typer.Argument(
+            help="The taxonomy: a folder with its categories and attributes, .json or .parquet; or one of its "
+            "mappings between two versions, a .json file."
+        ),
     ],
     kinds: Annotated[
         list[str] | None, typer.Argument(help="Which kinds, each with all below it: an id, a name or a full name.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where the folders schemas and knowledge are written.")] = Path("shopify"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where the folders schemas and knowledge are written, ./shopify unless given; or the file."),
+    ] = None,
     link: Annotated[
         bool, typer.Option("--link", help="Write nothing: list our categories with their links and other candidates.")
     ] = False,
@@ -131,8 +176,13 @@ def main(
     Then: lore extract --schemas mine/schemas --knowledge mine/knowledge
 
     What our categories are called there: lore taxonomy product-taxonomy/dist/en --link --json
+
+    A migration file for `lore migrate`: lore taxonomy shopify_2025-09_to_shopify_2026-02.json --out moves.toml
     """
-    taxonomy = read_taxonomy(folder)
+    if folder.is_file():
+        _print_moves(*write_moves(folder, out), json_wanted)
+        return
+    out, taxonomy = out or Path("shopify"), read_taxonomy(folder)
     if link:
         _print_links(taxonomy, load_knowledge(tuple(knowledge or ())), json_wanted)
         return
@@ -151,10 +201,7 @@ def main(
         "schemas": str(out / "schemas"),
         "knowledge": str(out / "knowledge"),
     }
-    if for_people(json_wanted):
-        say(" · ".join(f"{key}: {value}" for key, value in counts.items()))
-    else:
-        print_json(counts)
+    _print_counts(counts, json_wanted)
 
 
 if __name__ == "__main__":
