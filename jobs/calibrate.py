@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from jobs import calibrate_judge, fit_thresholds
+from jobs import calibrate_judge, calibrate_route, fit_thresholds
 from lore_mm.console import run
 
 __all__ = ["app"]
@@ -18,15 +18,18 @@ app = typer.Typer(
 )
 app.command("attributes")(fit_thresholds.main)
 app.command("judge")(calibrate_judge.main)
+app.command("route")(calibrate_route.main)
 
 
 @app.callback()
 def calibrate() -> None:
-    """Fit on labels how far extractors, or a judge's probabilities, are to be believed.
+    """Fit on labels how far extractors, or a judge's probabilities, are to be believed; and when a cheap judge will do.
 
     Example: lore calibrate attributes --dataset luma:data/luma --precision 0.95
 
     Example: lore calibrate judge --judge direct:hf:lore-vlm-tiny --dataset demo --split dev --out direct.json
+
+    Example: lore calibrate route --cheap student --dear reason:vllm:MODEL --target 0.95 --out route.json
     """
 
 
