@@ -2,25 +2,31 @@
 
 Three walls, each of which would do: DuckDB runs in memory with file, network and extension access off and its settings
 locked (the pinned Parquet files are the only ones it may open); a statement must be one SELECT, by DuckDB's own parser;
-and that SELECT may name only these views, in its syntax tree. It does not know what is asked.
+and that SELECT may name only these views, in its syntax tree (`stores.statements`). It does not know what is asked.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
+import re
 import threading
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
-from pathlib import Path
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
-from lore_mm.errors import InputError, StoreError, nearest
-from lore_mm.tables import KEYS, TABLES
+from lore_mm.errors import InputError, StoreError
+from lore_mm.tables import TABLES
 from stores.features import FeatureStore
+from stores.spill import spill_folder
+from stores.standing import StandingFile, standing_files
+from stores.statements import check_select, tables_read
+from stores.waiting import Waiting, until
 
 __all__ = ["UNDER", "VIEWS", "Views", "quoted"]
 
@@ -56,14 +62,21 @@ _DEMANDS = """
         FROM rows.newest_demands
     )"""
 _DEFINED = {
-    "attributes": _EXPLODED.format(who="row_extractor AS extractor", where=""),
-    "latest": _EXPLODED.format(who="a.extractor AS extractor", where="WHERE extractor = 'merge'"),
-    "understood": "SELECT * FROM rows.newest_demands",
-    "demands": _DEMANDS,
+    "attributes": {
+        "attributes": _EXPLODED.format(who="row_extractor AS extractor", where=""),
+        "latest": _EXPLODED.format(who="a.extractor AS extractor", where="WHERE extractor = 'merge'"),
+    },
+    "demands": {"understood": "SELECT * FROM rows.newest_demands", "demands": _DEMANDS},
 }
-_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
-_TABLE_FUNCTIONS = {"generate_series", "range", "unnest"}
-_SCALARS_REFUSED = {"current_setting", "getenv", "getvariable", "nextval", "currval", "write_log"}
+_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+    "python_enable_replacements": "false",
+    "autoload_known_extensions": "false",
+    "autoinstall_known_extensions": "false",
+    "memory_limit": "50%",  # of what this machine, or its container, has; beyond it is written to disk
+}
+_BATCH = 16_384  # rows that a stream gives at once
+_REMEMBERED = 256  # statements that were looked through already
+_WORDS = re.compile(r"\w+")
 
 
 def quoted(text: str) -> str:
@@ -74,50 +87,84 @@ def quoted(text: str) -> str:
 class Views:
     """The views of a store at given table versions. Safe to use from several threads.
 
-    Local tables are read in place by DuckDB; those of an object store are read into memory, newest rows only.
+    A table is looked at when a statement first names it: its shape, and which of its rows newer ones replaced, for
+    which all its keys are read once. One that cannot be read does not keep the others from answering. Local tables and
+    those of a bucket are read in place.
     """
 
     def __init__(self, store: FeatureStore, versions: Mapping[str, int]) -> None:
-        self._connection = duckdb.connect(
-            ":memory:",
-            config={
-                "python_enable_replacements": "false",
-                "autoload_known_extensions": "false",
-                "autoinstall_known_extensions": "false",
-                "temp_directory": str(Path(tempfile.gettempdir()) / "lore-query"),
-            },
-        )
-        self._sources: dict[str, str] = {}  # of tables whose replaced rows are not known yet
-        self._settling = threading.Lock()
+        self._store, self._versions = store, {t: v for t, v in versions.items() if t in TABLES}
+        self._defining = threading.Lock()
+        self._waiting = Waiting()
+        self._look_through = lru_cache(_REMEMBERED)(self._looked_through)
+        self._open()
+
+    def _open(self) -> None:
+        self._defined: set[str] = set()
+        self._cursors: deque[duckdb.DuckDBPyConnection] = deque()
+        self._connection = duckdb.connect(":memory:", config=_SETTINGS | {"temp_directory": str(spill_folder(self))})
         self._do("CREATE SCHEMA rows")  # what the views stand on is out of the asker's sight
-        if store.folder is None:
-            self._connection.register_filesystem(store.address.for_sql())
-        files: list[str] = []
-        for table in TABLES:
-            files += self._define(store, table, versions.get(table))
-        for view, text in _DEFINED.items():
-            self._do(f"CREATE VIEW {view} AS {text}")
+        if self._store.folder is None:
+            self._connection.register_filesystem(self._store.address.for_sql())
+        files = [file for table, version in self._versions.items() for file in self._store.files(table, version)]
         self._do(f"SET allowed_paths = [{', '.join(quoted(f) for f in files)}]")
         self._do("SET enable_external_access = false")
         self._do("SET lock_configuration = true")
 
-    def run(self, text: str) -> pa.Table:
-        """Run a statement of this project's own."""
-        self._settle(text)
-        return self._fetch(text, None)
+    def run(self, text: str, values: Sequence[object] = ()) -> pa.Table:
+        """Run a statement of this project's own; `values` stand for its question marks.
 
-    def select(self, text: str, limit: int | None = None) -> pa.Table:
+        Raises:
+            StoreError: a table cannot be read.
+        """
+        words = set(_WORDS.findall(text.lower()))
+        self._define({t for t in TABLES if t in words or f"newest_{t}" in words} | {UNDER.get(w, "") for w in words})
+        with self._lent() as cursor:
+            work = lambda: cursor.sql(text, params=list(values) or None).to_arrow_table()  # noqa: E731
+            try:
+                table: pa.Table = self._waiting.do(work, cursor.interrupt)
+                return table
+            except (duckdb.Error, RuntimeError) as error:
+                if broken := self._broken(error):
+                    raise broken from None
+                raise
+
+    def select(self, text: str, limit: int | None = None, timeout_s: float | None = None) -> pa.Table:
         """Run a statement from outside, after checking it; at most `limit` rows.
 
         Raises:
-            InputError: it is not one SELECT over these views, or is wrong in itself; in one line, with a hint.
+            InputError: it is not one SELECT over these views, or is wrong in itself, or takes longer than `timeout_s`;
+                in one line, with a hint.
+            StoreError: a table cannot be read.
         """
-        self._check(text)
-        self._settle(text)
-        try:
-            return self._fetch(text, limit)
-        except duckdb.Error as error:
-            raise InputError(_one_line(error)) from None
+        end = until(timeout_s)
+        statement = self._checked(text)
+        with self._lent() as cursor, self._explained():
+            table: pa.Table = self._waiting.do(
+                lambda: _limited(cursor, statement, limit).to_arrow_table(), cursor.interrupt, end
+            )
+            return table
+
+    def stream(self, text: str, limit: int | None = None, timeout_s: float | None = None) -> pa.RecordBatchReader:
+        """As `select`, batch by batch as they are found, so that memory does not grow with the answer.
+
+        An error may come with any batch. The reader is to be read to its end, or closed.
+        """
+        end = until(timeout_s)
+        statement = self._checked(text)
+        batches = self._stream(statement, limit, end)
+        schema = next(batches)
+        return pa.RecordBatchReader.from_batches(schema, batches)
+
+    def _stream(self, statement: duckdb.Statement, limit: int | None, end: float | None) -> Iterator[Any]:
+        """First the schema, then the batches."""
+        with self._lent() as cursor, self._explained():
+            reader = self._waiting.do(
+                lambda: _limited(cursor, statement, limit).to_arrow_reader(_BATCH), cursor.interrupt, end
+            )
+            yield reader.schema
+            while (batch := self._waiting.do(lambda: next(reader, None), cursor.interrupt, end)) is not None:
+                yield batch
 
     def tree(self, text: str) -> dict[str, Any]:
         """The syntax tree of one SELECT.
@@ -125,9 +172,34 @@ class Views:
         Raises:
             InputError: the text is not one.
         """
+        self._statement(text)
+        return self._tree(text)
+
+    def text(self, tree: Mapping[str, Any]) -> str:
+        """The reverse of `tree`."""
+        whole = json.dumps({"error": False, "statements": [{"node": tree}]})
+        return str(self.run("SELECT json_deserialize_sql(?::JSON) AS t", [whole])["t"][0].as_py())
+
+    # --- checking ---
+
+    def _checked(self, text: str) -> duckdb.Statement:
+        statement, tables = self._look_through(text)
+        self._define(tables)
+        return statement
+
+    def _looked_through(self, text: str) -> tuple[duckdb.Statement, frozenset[str]]:
+        statement = self._statement(text)
+        tree = self._tree(text)
+        check_select(tree, VIEWS)
+        named = tables_read(tree)
+        if '"tables"' in named:  # SHOW TABLES
+            named = set(VIEWS)
+        return statement, frozenset(UNDER.get(view, view) for view in named)
+
+    def _statement(self, text: str) -> duckdb.Statement:
         try:
             text.encode()
-            statements = self._connection.cursor().extract_statements(text)
+            statements = self._connection.extract_statements(text)
         except UnicodeEncodeError:
             raise InputError("the text is not Unicode") from None
         except duckdb.Error as error:
@@ -135,126 +207,136 @@ class Views:
         if len(statements) != 1:
             raise InputError(f"one SELECT is wanted, not {len(statements)} statements")
         kind = statements[0].type.name
-        if kind == "SELECT":
-            answer = json.loads(self.run(f"SELECT json_serialize_sql({quoted(text)}) AS t")["t"][0].as_py())
-            if not answer["error"]:
-                tree: dict[str, Any] = answer["statements"][0]["node"]
-                return tree
-        raise InputError(f"only SELECT and WITH … SELECT are allowed here, not {kind}")
+        if kind != "SELECT":
+            hint = "; a PIVOT lists its values: PIVOT items ON brand IN ('a', 'b')" if kind == "MULTI" else ""
+            raise InputError(f"only SELECT and WITH … SELECT are allowed here, not {kind}{hint}")
+        return statements[0]
 
-    def text(self, tree: Mapping[str, Any]) -> str:
-        """The reverse of `tree`."""
-        whole = json.dumps({"error": False, "statements": [{"node": tree}]})
-        return str(self.run(f"SELECT json_deserialize_sql({quoted(whole)}::JSON) AS t")["t"][0].as_py())
+    def _tree(self, text: str) -> dict[str, Any]:
+        try:
+            answer = json.loads(self.run("SELECT json_serialize_sql(?) AS t", [text])["t"][0].as_py())
+        except RecursionError:
+            raise InputError("the statement is nested too deeply") from None
+        if answer["error"]:
+            raise InputError(f"only SELECT is allowed here: {' '.join(str(answer.get('error_message')).split())}")
+        tree: dict[str, Any] = answer["statements"][0]["node"]
+        return tree
 
-    def _check(self, text: str) -> None:
-        tree = self.tree(text)
-        nodes = list(walk(tree))
-        own = {entry["key"].lower() for node in nodes for entry in _entries(node)}
-        own |= {str(node["cte_name"]).lower() for node in nodes if node.get("cte_name")}
-        for node in nodes:
-            kind = str(node.get("type", ""))
-            if kind.endswith("_NODE") and kind not in _NODES:
-                raise InputError(f"only SELECT is allowed here, not {kind.removesuffix('_QUERY_NODE')} inside it")
-            if kind == "BASE_TABLE":
-                self._check_table(node, own)
-            elif kind == "TABLE_FUNCTION" and node["function"]["function_name"].lower() not in _TABLE_FUNCTIONS:
-                raise InputError(f"the table function {node['function']['function_name']} is not allowed here")
-            elif kind == "FUNCTION" and str(node.get("function_name", "")).lower() in _SCALARS_REFUSED:
-                raise InputError(f"the function {node['function_name']} is not allowed here")
-
-    def _check_table(self, node: Mapping[str, Any], own: set[str]) -> None:
-        path = [str(part) for part in node.get("qualified_name", {}).get("path") or [node["table_name"]]]
-        name = path[-1].lower()
-        if len(path) > 1 or (name not in VIEWS and name not in own):
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Errors of DuckDB as ours, in one line: of the store where a file is broken, else of the statement."""
+        try:
+            yield
+        except duckdb.OutOfMemoryException as error:
             raise InputError(
-                f"no table {'.'.join(path)!r}{nearest(name, VIEWS) or ';'} tables here: {', '.join(VIEWS)}"
-            )
+                f"the statement needs more memory, or room on disk, than it may use: {_one_line(error)}"
+            ) from None
+        except (duckdb.InternalException, duckdb.FatalException) as error:
+            with self._defining:
+                self._open()  # behind such an error DuckDB answers nothing more
+            raise InputError(f"DuckDB cannot answer this statement: {_one_line(error)}") from None
+        except (duckdb.Error, RuntimeError) as error:
+            if broken := self._broken(error):
+                raise broken from None
+            if isinstance(error, duckdb.Error):
+                raise InputError(_one_line(error)) from None
+            raise
 
-    def _define(self, store: FeatureStore, table: str, version: int | None) -> list[str]:
-        """Make `rows.newest_<table>` and the view over it; returns the files it reads."""
-        files = [] if version is None else store.files(table, version)
-        empty = TABLES[table].empty_table()
-        if files:
-            source = f"read_parquet([{', '.join(quoted(f) for f in files)}], union_by_name = true)"
-            try:
-                have = self._types(source)
-            except duckdb.Error as error:
-                raise StoreError(f"cannot read table {table} in {store.uri}: {_one_line(error)}") from None
-            self._register(f"rows.shape_of_{table}", empty)
-            want = self._types(f"rows.shape_of_{table}")
-            columns = ", ".join(_as_now(name, type_, have) for name, type_ in want.items())
-            self._sources[table] = f"(SELECT {columns}, file_index, file_row_number FROM {source})"
-            self._do(f"CREATE VIEW rows.newest_{table} AS SELECT {_names(table)} FROM {self._sources[table]}")
-        else:
-            self._register(f"rows.newest_{table}", empty)
-        if table not in _DEFINED:
-            self._do(f"CREATE VIEW {table} AS SELECT {_names(table)} FROM rows.newest_{table}")
-        return files
+    def _broken(self, error: duckdb.Error | RuntimeError) -> StoreError | None:
+        """What is to be said where a file of the store is the cause: DuckDB has no class of errors for that."""
+        if isinstance(error, RuntimeError) and "interrupted" in str(error):
+            return None
+        ours = type(error) in (duckdb.Error, duckdb.IOException, RuntimeError) or ".parquet" in str(error)
+        return StoreError(f"a table of {self._store.uri} cannot be read: {_one_line(error)}") if ours else None
 
-    def _settle(self, text: str) -> None:
-        """Find once, for every table that a statement may read, the rows that newer ones replaced, and leave them out.
+    # --- defining ---
 
-        Where there are none, which is the rule, a view is as fast as the files beneath it.
+    def _define(self, tables: Collection[str]) -> None:
+        """Make the views over these tables, where they are not there yet.
+
+        Raises:
+            StoreError: one cannot be read.
         """
-        with self._settling:
-            for table in [t for t in self._sources if _reads(text, t)]:
+        wanted = [table for table in TABLES if table in tables]
+        if all(table in self._defined for table in wanted):
+            return
+        with self._defining:
+            for table in wanted:
+                if table in self._defined:
+                    continue
                 try:
-                    self._leave_out_replaced(table, self._sources[table])
-                except duckdb.Error as error:
-                    raise StoreError(f"cannot read table {table}: {_one_line(error)}") from None
-                del self._sources[table]
+                    self._define_one(table)
+                except (duckdb.Error, RuntimeError) as error:
+                    raise StoreError(f"cannot read table {table} in {self._store.uri}: {_one_line(error)}") from None
+                self._defined.add(table)
 
-    def _leave_out_replaced(self, table: str, source: str) -> None:
-        made = "provenance.made_at DESC NULLS LAST, " if "provenance" in TABLES[table].names else ""
-        made = '"at" DESC, ' if table == "runs" else made  # quoted: AT is a word of DuckDB's SQL
-        old = f"rows.old_{table}"
-        newest_first = f"PARTITION BY {', '.join(KEYS[table])} ORDER BY {made}file_index DESC, file_row_number DESC"
-        self._do(
-            f"CREATE OR REPLACE TABLE {old} AS SELECT file_index, file_row_number FROM {source}"
-            f" QUALIFY row_number() OVER ({newest_first}) > 1"
+    def _define_one(self, table: str) -> None:
+        version = self._versions.get(table)
+        standing = [] if version is None else standing_files(self._store, table, version)
+        shape = f"rows.shape_of_{table}"
+        self._keep(shape, TABLES[table].empty_table())
+        newest = self._newest(table, standing, self._types(shape)) if standing else f"SELECT * FROM {shape}"
+        self._do(f"CREATE OR REPLACE VIEW rows.newest_{table} AS {newest}")
+        # over the files and not over the view above them: a short statement feels one view more
+        for view, text in _DEFINED.get(table, {table: newest}).items():
+            self._do(f"CREATE OR REPLACE VIEW {view} AS {text}")
+
+    def _newest(self, table: str, standing: Sequence[StandingFile], want: Mapping[str, str]) -> str:
+        """A SELECT of the rows that stand. Where none is replaced, which is the rule, as fast as the files beneath."""
+        files = f"[{', '.join(quoted(file.address) for file in standing)}]"
+        # to read files by the names of their columns, each is opened whenever a statement is: only where it must be
+        source = f"read_parquet({files})" if self._alike(files) else f"read_parquet({files}, union_by_name = true)"
+        have = self._types(source)
+        same = list(have.items()) == list(want.items())
+        columns = "*" if same else ", ".join(_as_now(name, type_, have) for name, type_ in want.items())
+        if all(file.replaced is None for file in standing):
+            return f"SELECT {columns} FROM {source}"
+        rows = [(i, file.replaced) for i, file in enumerate(standing) if file.replaced is not None]
+        old = {
+            "file_index": np.concatenate([np.full(len(replaced), i, np.uint64) for i, replaced in rows]),
+            "file_row_number": np.concatenate([replaced for _, replaced in rows]),
+        }
+        self._keep(f"rows.old_{table}", pa.table(old))
+        names = ", ".join(f'"{name}"' for name in want)
+        return (
+            f"SELECT {names} FROM (SELECT {columns}, file_index, file_row_number FROM {source})"
+            f" ANTI JOIN rows.old_{table} USING (file_index, file_row_number)"
         )
-        if self._fetch(f"SELECT count(*) AS n FROM {old}", None)["n"][0].as_py():
-            source += f" ANTI JOIN {old} USING (file_index, file_row_number)"
-            self._do(f"CREATE OR REPLACE VIEW rows.newest_{table} AS SELECT {_names(table)} FROM {source}")
+
+    def _alike(self, files: str) -> bool:
+        """Whether all these files have the same columns of the same types in the same order."""
+        columns = "list((name, type, num_children, converted_type, logical_type) ORDER BY column_id)"
+        one_each = f"SELECT {columns} AS shape FROM parquet_schema({files}) GROUP BY file_name"
+        shapes = self._do(f"SELECT count(DISTINCT shape) FROM ({one_each})")
+        return bool(shapes[0][0] == 1)
 
     def _types(self, source: str) -> dict[str, str]:
-        described = self._fetch(f"DESCRIBE SELECT * FROM {source}", None)
-        return dict(zip(*(map(str, described[n].to_pylist()) for n in ("column_name", "column_type")), strict=True))
+        return {str(row[0]): str(row[1]) for row in self._do(f"DESCRIBE SELECT * FROM {source}")}
 
-    def _register(self, name: str, rows: pa.Table) -> None:
+    def _keep(self, name: str, rows: pa.Table) -> None:
         self._connection.register("incoming", rows)
-        self._do(f"CREATE TABLE {name} AS SELECT * FROM incoming")
+        self._do(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM incoming")
         self._connection.unregister("incoming")
 
-    def _do(self, text: str) -> None:
-        self._connection.execute(text).fetchall()
+    def _do(self, text: str) -> list[Any]:
+        rows: list[Any] = self._connection.execute(text).fetchall()
+        return rows
 
-    def _fetch(self, text: str, limit: int | None) -> pa.Table:
-        cursor = self._connection.cursor()  # a result belongs to one cursor, and threads do not share them
-
-        def work() -> pa.Table:
-            relation = cursor.sql(text)
-            table: pa.Table = (relation if limit is None else relation.limit(limit)).to_arrow_table()
-            return table
-
+    @contextmanager
+    def _lent(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor for one statement: a result belongs to one, and threads do not share them."""
+        kept = self._cursors
         try:
-            # aside, because inside DuckDB an interrupt from the keyboard is not heard until a long statement ends
-            with ThreadPoolExecutor(1, "query") as aside:
-                answer = aside.submit(work)
-                try:
-                    while not wait([answer], timeout=0.1).done:
-                        pass
-                    return answer.result()
-                except KeyboardInterrupt:
-                    cursor.interrupt()
-                    raise
-        finally:
-            cursor.close()
+            cursor = kept.pop()
+        except IndexError:
+            cursor = self._connection.cursor()
+        yield cursor
+        kept.append(cursor)
 
 
-def _names(table: str) -> str:
-    return ", ".join(f'"{name}"' for name in TABLES[table].names)
+def _limited(cursor: duckdb.DuckDBPyConnection, statement: duckdb.Statement, limit: int | None) -> Any:
+    relation = cursor.sql(statement)
+    return relation if limit is None else relation.limit(limit)
 
 
 def _as_now(name: str, type_: str, have: Mapping[str, str]) -> str:
@@ -263,28 +345,6 @@ def _as_now(name: str, type_: str, have: Mapping[str, str]) -> str:
         return f'"{name}"'
     given = f'"{name}"' if name in have else "NULL"
     return f'CAST({given} AS {type_}) AS "{name}"'
-
-
-def _reads(text: str, table: str) -> bool:
-    """Whether a statement may read a table: whether it says the name of one of its views anywhere."""
-    words = text.lower()
-    return table in words or any(view in words for view, under in UNDER.items() if under == table)
-
-
-def walk(node: object) -> Iterator[dict[str, Any]]:
-    """Every object in a syntax tree, outermost first."""
-    if isinstance(node, dict):
-        yield node
-        for value in node.values():
-            yield from walk(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from walk(value)
-
-
-def _entries(node: Mapping[str, Any]) -> list[dict[str, Any]]:
-    ctes = node.get("cte_map")
-    return list(ctes.get("map") or ()) if isinstance(ctes, dict) else []
 
 
 def _one_line(error: Exception) -> str:

@@ -14,7 +14,8 @@ from copy import deepcopy
 from typing import Any
 
 from lore_mm.errors import InputError, nearest
-from stores.views import Views, quoted, walk
+from stores.statements import check_functions, walk
+from stores.views import Views, quoted
 
 __all__ = ["ITEM_COLUMNS", "items_where"]
 
@@ -48,6 +49,7 @@ def items_where(condition: str, views: Views, attributes: Collection[str]) -> st
     plain.pop("where_clause")
     if clause is None or _bare(tree) != _bare(plain):
         raise InputError(f"a condition is one expression such as color = 'black' AND price < 100, not {condition!r}")
+    check_functions(clause)
     for node in walk(clause):
         if node.get("class") in ("SUBQUERY", "WINDOW", "LAMBDA", "PARAMETER", "STAR"):
             raise InputError(f"a condition may not hold a {node['class'].lower()}; use a SELECT for that")

@@ -228,8 +228,9 @@ def test_a_file_that_is_gone_or_damaged_is_one_line(tmp_path: Path) -> None:
         assert "cannot read table items" in message(ask)
     assert "cannot read table items" in message(lambda: list(store.batches("items")))
     file.unlink()
-    assert "cannot read table items" in message(lambda: Snapshot(store).sql("SELECT 1"))
+    assert "cannot read table items" in message(lambda: Snapshot(store).sql("FROM items"))
     assert "cannot read table items" in message(lambda: list(store.batches("items")))
+    assert Snapshot(store).sql("SELECT count(*) AS n FROM attributes").to_pydict() == {"n": [0]}
 
 
 def test_legal_statements(snapshot: Snapshot) -> None:

@@ -95,7 +95,11 @@ def test_a_table_of_this_version_is_not_cast(tmp_path: Path) -> None:
     store = open_store(tmp_path / "new", create=True)
     row = demands_table([Understanding(Query("q1", "x"), "x", (LAMP,))], Provenance())
     store.append("demands", row)
-    assert "CAST" not in Views(store, store.snapshot())._sources["demands"]
+    views = Views(store, store.snapshot())
+    assert views.run("SELECT count(*) AS n FROM understood")["n"].to_pylist() == [1]
+    [(defined,)] = views._do("SELECT sql FROM duckdb_views() WHERE view_name = 'newest_demands'")
+    assert "read_parquet" in defined
+    assert "CAST" not in defined
 
 
 def test_what_is_not_merely_earlier_is_refused(store: FeatureStore) -> None:
