@@ -29,7 +29,7 @@ from lore_mm.rows import attribute_to_row, item_to_row
 from lore_mm.tables import ATTRIBUTE, ITEMS
 from lore_mm.types import AttributeValue, ItemFeatures
 
-__all__ = ["FORMATS", "Format", "choose_format", "features_rows", "show_features", "write_rows"]
+__all__ = ["FORMATS", "Format", "choose_format", "features_rows", "plain", "show_features", "write_rows"]
 
 Format = Literal["table", "jsonl", "csv", "parquet"]
 FORMATS: tuple[Format, ...] = ("table", "jsonl", "csv", "parquet")
@@ -123,8 +123,8 @@ def show_features(features: Sequence[ItemFeatures]) -> None:
     for one in features:
         item = one.item
         facts = [item.brand, item.category, f"{item.price:g} {item.currency or ''}" if item.price is not None else None]
-        table = RichTable(title=_plain(f"{item.item_id}: {item.title}"), title_justify="left", title_style="bold")
-        table.caption = _plain(" · ".join(f for f in facts if f))
+        table = RichTable(title=plain(f"{item.item_id}: {item.title}"), title_justify="left", title_style="bold")
+        table.caption = plain(" · ".join(f for f in facts if f))
         for column in ("attribute", "value", "share", "confidence", "from"):
             table.add_column(column, justify="right" if column in ("share", "confidence") else "left")
         for value in one.attributes:
@@ -132,7 +132,7 @@ def show_features(features: Sequence[ItemFeatures]) -> None:
             said = f"{said} (sources disagree)" if value.status == "conflict" else said
             share = "" if value.share is None else f"{value.share:.0%}"
             table.add_row(
-                _plain(value.name), _plain(said), share, f"{value.confidence:.2f}", _plain("; ".join(_sources(value)))
+                plain(value.name), plain(said), share, f"{value.confidence:.2f}", plain("; ".join(_sources(value)))
             )
         print_table(table)
 
@@ -145,9 +145,9 @@ def _rich(rows: pa.Table) -> RichTable:
     table = RichTable()
     for field in rows.schema:
         number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type)
-        table.add_column(_plain(field.name), justify="right" if number else "left")
+        table.add_column(plain(field.name), justify="right" if number else "left")
     for row in rows.slice(0, _MOST_SHOWN).to_pylist():
-        table.add_row(*(_plain(_cell(value)) for value in row.values()))
+        table.add_row(*(plain(_cell(value)) for value in row.values()))
     return table
 
 
@@ -159,7 +159,7 @@ def _cell(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(_json(value), ensure_ascii=False).strip('"')
 
 
-def _plain(text: str) -> Text:
+def plain(text: str) -> Text:
     """Words from a store on a terminal: no markup, no control characters, of bearable length."""
     text = _CONTROLS.sub(" ", text)
     return Text(text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…")

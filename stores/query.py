@@ -5,7 +5,7 @@ It writes nothing. A model is only opened where text or a picture is searched fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +15,36 @@ import typer
 from lore_mm.config import default_store
 from lore_mm.console import command_app, run, say
 from lore_mm.errors import InputError
+from stores.differences import DIFFERENCES
 from stores.features import open_store
 from stores.output import Format, choose_format, features_rows, show_features, write_rows
+from stores.show_past import SHOWN, show_differences, show_history, show_lineage
 from stores.snapshot import INDEX, Snapshot
 
 __all__ = ["main"]
+
+_AsOf = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MOMENT", help="The store as it was then: a time (ISO 8601, UTC), or after a commit: attributes@12."
+    ),
+]
+_History = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ATTRIBUTE", help="What an attribute or field of one ID ever was, and why; all: each of them."
+    ),
+]
+_Lineage = Annotated[
+    str | None,
+    typer.Option(metavar="ATTRIBUTE", help="Where a value of one ID comes from: evidence, run, model, prompt, input."),
+]
+_Since = Annotated[
+    str | None, typer.Option(metavar="MOMENT", help="What changed since then, up to --as-of where that is given.")
+]
+_Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write to this file; its ending names the format.")
+]
 
 
 def main(
@@ -27,16 +52,16 @@ def main(
     sql: Annotated[str | None, typer.Option(help="One SELECT over the tables that --tables lists.")] = None,
     text: Annotated[str | None, typer.Option(help="The items nearest to these words.")] = None,
     image: Annotated[Path | None, typer.Option(help="The items nearest to this picture file.")] = None,
-    where: Annotated[
-        str | None, typer.Option(help="Only items that meet this condition, alone or with --text or --image.")
-    ] = None,
+    where: Annotated[str | None, typer.Option(help="Only items that meet this, alone or with --text, --image.")] = None,
+    as_of: _AsOf = None,
+    history: _History = None,
+    lineage: _Lineage = None,
+    since: _Since = None,
     k: Annotated[int, typer.Option("-k", help="How many of the nearest.", min=1)] = 10,
     tables: Annotated[bool, typer.Option("--tables", help="List what can be asked, with counts.")] = False,
-    limit: Annotated[int | None, typer.Option(help="At most so many rows of --sql or --where.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many rows of --sql, --where, --since.", min=1)] = None,
     format: Annotated[str | None, typer.Option(help="table, jsonl, csv or parquet.", show_default=False)] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to this file; its ending names the format.")
-    ] = None,
+    output: _Output = None,
     json_lines: Annotated[bool, typer.Option("--json", help="JSON lines, on a terminal too.")] = False,
     embedder: Annotated[str | None, typer.Option(help="The model of --text and --image, by address.")] = None,
     index: Annotated[str, typer.Option(help="The vector index to search.")] = INDEX,
@@ -55,27 +80,82 @@ def main(
 
       lore query --where "material = 'leather'" --output leather.csv
 
+      lore query laptop --history color
+
+      lore query --since 2026-11-23 --limit 20
+
     Exit code 1 where an id is not there; the others are printed all the same.
     """
-    asked = [bool(ids), sql is not None, text is not None, image is not None, tables]
-    if sum(asked) > 1 or not (any(asked) or where is not None) or (where is not None and (ids or sql or tables)):
-        raise InputError(
-            "ask one thing: ids, --sql, --text, --image, --where or --tables (--where goes with --text and --image too)"
-        )
+    _check_question([bool(ids), sql is not None, text is not None, image is not None, tables, since is not None], where)
     chosen = choose_format(format, output, json_lines)
-    snapshot = Snapshot(open_store(store or default_store()))
-    if ids:
+    opened = open_store(store or default_store())
+    snapshot = Snapshot(opened) if as_of is None else Snapshot.as_of(opened, as_of)
+    if since is not None:
+        _answer_since(snapshot, since, limit, chosen, output)
+    elif history is not None or lineage is not None:
+        _answer_past(snapshot, ids or [], history, lineage, chosen, output)
+    elif ids:
         _answer_ids(snapshot, ids, chosen, output)
-        return
-    if tables:
-        answer = snapshot.describe()
+    elif tables:
+        write_rows(snapshot.describe(), chosen, output)
     elif sql is not None:
-        answer = snapshot.sql(sql, limit)
+        write_rows(snapshot.sql(sql, limit), chosen, output)
     elif text is None and image is None:
-        answer = _item_rows(snapshot, [(i, None) for i in snapshot.where(str(where))[:limit]])
+        found = [(item_id, None) for item_id in snapshot.where(str(where))[:limit]]
+        write_rows(_item_rows(snapshot, found), chosen, output)
     else:
-        answer = _nearest_rows(snapshot, text, image, k, where, embedder, index)
-    write_rows(answer, chosen, output)
+        write_rows(_nearest_rows(snapshot, text, image, k, where, embedder, index), chosen, output)
+
+
+def _check_question(asked: Sequence[bool], where: str | None) -> None:
+    _, _, by_text, by_image, _, _ = asked
+    if sum(asked) + (where is not None and not (by_text or by_image)) != 1:
+        raise InputError(
+            "ask one thing: ids, --sql, --text, --image, --where, --tables or --since"
+            " (--where goes with --text and --image too)"
+        )
+
+
+def _answer_past(
+    snapshot: Snapshot,
+    ids: Sequence[str],
+    history: str | None,
+    lineage: str | None,
+    format: Format,
+    output: Path | None,
+) -> None:
+    if len(ids) != 1 or (history is not None and lineage is not None):
+        raise InputError("--history and --lineage are asked of one ID, and one at a time")
+    if history is not None:
+        rows, show = snapshot.history(ids[0], None if history == "all" else history), show_history
+    else:
+        rows, show = snapshot.lineage(ids[0], str(lineage)), show_lineage
+    if format == "table":
+        show(rows)
+    else:
+        write_rows(rows, format, output)
+
+
+def _answer_since(snapshot: Snapshot, since: str, limit: int | None, format: Format, output: Path | None) -> None:
+    batches = snapshot.since(since)
+    if format == "table":
+        show_differences(batches, limit or SHOWN)
+        return
+    rows = (pa.Table.from_batches([batch]) for batch in _first(batches, limit))
+    if format == "jsonl" and output is None:  # as they are found
+        for some in rows:
+            write_rows(some, format)
+        return
+    write_rows(pa.concat_tables([DIFFERENCES.empty_table(), *rows]), format, output)
+
+
+def _first(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:
+    """The first rows of a stream, which is not read any further."""
+    left = limit
+    for batch in batches:
+        yield batch if left is None else batch.slice(0, left)
+        if left is not None and (left := left - batch.num_rows) <= 0:
+            return
 
 
 def _answer_ids(snapshot: Snapshot, ids: Sequence[str], format: Format, output: Path | None) -> None:

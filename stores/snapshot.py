@@ -21,6 +21,7 @@ from lore_mm.types import ItemFeatures, Understanding
 from stores.differences import differences
 from stores.features import FeatureStore, open_store
 from stores.history import history_of
+from stores.lineage import lineage_of
 from stores.moments import versions_at
 from stores.online import SOURCES, OnlineView, open_online
 from stores.online_codec import features_from_rows
@@ -112,6 +113,10 @@ class Snapshot:
         See `stores.history.history_of`.
         """
         return history_of(self.store, self.versions, item_id, attribute, fold=fold)
+
+    def lineage(self, item_id: str, attribute: str) -> pa.Table:
+        """Where what stands of an item's attribute or field comes from; see `stores.lineage.lineage_of`."""
+        return lineage_of(self.store, self.versions, item_id, attribute)
 
     def since(self, moment: str | datetime, **options: Any) -> Iterator[pa.RecordBatch]:
         """What changed from a moment up to this snapshot; `options` are those of `stores.differences.differences`."""

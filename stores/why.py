@@ -28,6 +28,7 @@ __all__ = [
     "SETTINGS",
     "SOURCE",
     "VERDICT",
+    "is_migrated",
     "why",
 ]
 
@@ -57,7 +58,7 @@ def why(
     new = after["provenance"] or {}
     if after.get("extractor") == HUMAN:
         return CORRECTED, []
-    if (new.get("maker") or "").startswith(_MIGRATION):
+    if is_migrated(new):
         return MIGRATED, []
     if before is None:
         return FIRST, []
@@ -71,6 +72,11 @@ def why(
     if settings:
         return SETTINGS, ["settings", *handed_on]
     return (SOURCE, handed_on) if handed_on else (AGAIN, [])
+
+
+def is_migrated(provenance: Mapping[str, Any] | None) -> bool:
+    """Whether a migration made the row."""
+    return ((provenance or {}).get("maker") or "").startswith(_MIGRATION)
 
 
 def _parts(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -88,7 +94,7 @@ def _made_from(row: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def _settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    if old.get("settings_sha") != new.get("settings_sha"):
-        return True
-    migrated = (old.get("maker") or "").startswith(_MIGRATION)
-    return not migrated and old.get("maker") != new.get("maker")
+    then, now = old.get("settings_sha") or "", new.get("settings_sha") or ""
+    if is_migrated(old):  # the settings stay what they were, with the migration's mark behind them
+        return not then.startswith(now)
+    return then != now or old.get("maker") != new.get("maker")
