@@ -27,7 +27,7 @@ from lore_mm.knowledge import load_knowledge
 from lore_mm.rows import demands_table, understanding_from_row
 from lore_mm.types import Provenance, Query, Understanding
 from stores.features import FeatureStore, open_store
-from stores.online import build_online
+from stores.online_write import build_online
 from stores.snapshot import Snapshot
 from stores.understood import query_key
 

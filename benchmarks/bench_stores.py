@@ -34,7 +34,7 @@ from lore_mm.rows import (
 from lore_mm.tables import ITEMS
 from lore_mm.types import AttributeValue, Item, ItemFeatures, Provenance
 from stores.features import FeatureStore, open_store
-from stores.online import build_online
+from stores.online_write import build_online
 from stores.snapshot import Snapshot
 from stores.vector_files import load_faiss
 from stores.vectors import build_index

@@ -147,6 +147,10 @@ class QueryIndex:
         self._hashes = found[self._order]
         self._ids = pa.chunked_array(ids, pa.string())
 
+    def __len__(self) -> int:
+        """How many different keys there are."""
+        return len(np.unique(self._hashes))
+
     def candidates(self, keys: Iterable[str]) -> list[str]:
         """The ids of all queries whose key is likely one of these: equal in a hash of 64 bits. Sorted."""
         wanted = np.array([hash(key) for key in keys], np.int64)

@@ -32,7 +32,7 @@ from lore_mm.models import open_embedder
 from lore_mm.places import Place, open_bytes, pinned, place_of
 from lore_mm.tables import LABELS
 from stores.features import FeatureStore, open_store
-from stores.online import build_online
+from stores.online_write import build_online
 from stores.snapshot import Snapshot
 
 boto3 = pytest.importorskip("boto3", reason="comes with moto, of the extra dev")

@@ -15,7 +15,8 @@ from lore_mm.rows import understanding_to_row
 from lore_mm.tables import DEMANDS, QUERIES
 from lore_mm.types import Demand, OtherReading, Provenance, Query, Understanding
 from stores.features import FeatureStore, open_store
-from stores.online import build_online, open_online
+from stores.online import open_online
+from stores.online_write import build_online
 from stores.snapshot import Snapshot
 from stores.understood import Understood, fitted, query_key
 
