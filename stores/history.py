@@ -85,14 +85,14 @@ def history_of(
 
     One row a value; values of one attribute, extractor and time belong together. With `fold` a statement that repeats
     the one before it (`stores.said.meaning`) adds to its `times` only. The seller's own attribute of that name is
-    `given.<name>`. Memory holds the rows of this one item.
+    `given.<name>`. Memory holds the rows of this one item. Empty where there is no such item.
 
     Raises:
-        InputError: there is no such item, or nobody ever spoke of such an attribute; the text names the nearest.
+        InputError: nobody ever spoke of such an attribute; the text names the nearest.
     """
     rows = _rows(store, versions, item_id)
     if not rows:
-        raise InputError(f"no item {item_id!r} in the store")
+        return HISTORY.empty_table()
     names = list(dict.fromkeys(name for one in rows for name in one.says))
     if attribute is not None:
         wanted = [name for name in names if name in (attribute, f"given.{attribute}")]

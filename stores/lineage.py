@@ -18,7 +18,7 @@ from lore_mm.tables import EVIDENCE, SHAS
 from stores.features import FeatureStore
 from stores.history import SELLER
 from stores.rows_of import newest_of, rows_of
-from stores.said import NEEDED, Said, Statement, said_in, statement_in
+from stores.said import ABSENT, NEEDED, Said, Statement, meaning, said_in, statement_in
 from stores.why import HUMAN, VERDICT, is_migrated
 
 __all__ = ["LINEAGE", "lineage_of"]
@@ -37,6 +37,8 @@ _COLUMNS: list[tuple[str, pa.DataType]] = [
     ("error", pa.string()),
     ("evidence", pa.list_(EVIDENCE)),
     ("made_at", pa.timestamp("us", tz="UTC")),
+    ("since", pa.timestamp("us", tz="UTC")),  # the first of the rows before it, one after the other, that said the same
+    ("since_run_id", pa.string()),
     ("maker", pa.string()),
     ("run_id", pa.string()),
     ("job", pa.string()),
@@ -70,19 +72,17 @@ Row = Mapping[str, Any]
 def lineage_of(store: FeatureStore, versions: Mapping[str, int], item_id: str, attribute: str) -> pa.Table:
     """What stands of one attribute or field of an item at these versions, traced to its makers. Columns: LINEAGE.
 
-    One row a value; who says nothing of it has one row too, where it is a source of the verdict. Before a value that a
-    migration rewrote stands in its place, the value that was rewritten follows.
+    One row a value. Below one that a migration wrote stands what it was written over. Empty where there is no such
+    item.
 
     Raises:
-        InputError: there is no such item, or nobody says anything of such an attribute; the text names the nearest.
+        InputError: nobody says anything of such an attribute; the text names the nearest.
     """
-    rows = rows_of(store, "attributes", [item_id], _READ, versions["attributes"]) if "attributes" in versions else None
-    standing = [] if rows is None else newest_of(rows, "attributes").to_pylist()
-    seller = _seller(store, versions, item_id)
-    said = [(row, said_in("attributes", row)) for row in standing]
-    names = {name for _, says in said for name in says} | {name for _, says in seller for name in says}
-    if not (standing or seller):
-        raise InputError(f"no item {item_id!r} in the store")
+    ever, said = _rows(store, versions, "attributes", item_id, _READ)
+    ever_sold, seller = _rows(store, versions, "items", item_id, NEEDED["items"])
+    names = {name for _, says in [*said, *seller] for name in says}
+    if not (said or seller):
+        return LINEAGE.empty_table()
     fields = [name for name in (attribute, f"given.{attribute}") if any(name in says for _, says in seller)]
     if attribute not in names and not fields:
         raise InputError(
@@ -91,10 +91,11 @@ def lineage_of(store: FeatureStore, versions: Mapping[str, int], item_id: str, a
         )
     told: list[dict[str, Any]] = []
     if any(attribute in says for _, says in said):
-        told += _attribute(said, attribute, [] if rows is None else rows.to_pylist())
-    told += [
-        _line(row, SELLER, name, "seller", value) for row, says in seller for name in fields for value in says[name]
-    ]
+        told += _attribute(said, attribute, ever)
+    for row, says in seller:
+        for name in fields:
+            since = _since("items", ever_sold, row, name)
+            told += [_line(row, SELLER, name, "seller", value) | since for value in says[name]]
     runs = _runs(store, versions, {str(line["run_id"]) for line in told if line["run_id"]})
     for line in told:
         _trace(line, runs.get(line["run_id"]))
@@ -102,11 +103,28 @@ def lineage_of(store: FeatureStore, versions: Mapping[str, int], item_id: str, a
     return pa.Table.from_pylist(lines, schema=LINEAGE)
 
 
-def _seller(store: FeatureStore, versions: Mapping[str, int], item_id: str) -> list[tuple[Row, dict[str, Statement]]]:
-    if "items" not in versions:
-        return []
-    rows = newest_of(rows_of(store, "items", [item_id], NEEDED["items"], versions["items"]), "items")
-    return [(row, said_in("items", row)) for row in rows.to_pylist()]
+def _rows(
+    store: FeatureStore, versions: Mapping[str, int], table: str, item_id: str, columns: Sequence[str]
+) -> tuple[list[Row], list[tuple[Row, dict[str, Statement]]]]:
+    """All rows of an item in order of time, and those that stand with what they say."""
+    if table not in versions:
+        return [], []
+    rows = rows_of(store, table, [item_id], columns, versions[table])
+    standing = newest_of(rows, table).to_pylist()
+    return sorted(rows.to_pylist(), key=_made_at), [(row, said_in(table, row)) for row in standing]
+
+
+def _since(table: str, ever: Sequence[Row], row: Row, name: str) -> dict[str, Any]:
+    """When the last statement on a name began, where that was before this row."""
+    first, last = row, None
+    for one in ever:
+        if one.get("extractor") == row.get("extractor"):
+            said = meaning(statement_in(table, one, name, said_in(table, one)))
+            first, last = (first, last) if said == last else (one, said)
+    if _made_at(first) >= _made_at(row):
+        return {}
+    made = first["provenance"] or {}
+    return {"since": made.get("made_at"), "since_run_id": made.get("run_id")}
 
 
 def _attribute(
@@ -121,8 +139,9 @@ def _attribute(
             verdict = statement
         if not statement and who != VERDICT:
             continue
-        for value in statement or (Said(None, "absent"),):
-            yield _line(row, who, name, _role(who, value, verdict), value)
+        since = _since("attributes", ever, row, name)
+        for value in statement or (Said(None, ABSENT),):
+            yield _line(row, who, name, _role(who, value, verdict), value) | since
         if is_migrated(row["provenance"]):
             yield from _rewritten(row, name, says, ever)
 

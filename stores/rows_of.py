@@ -6,6 +6,7 @@ row groups whose keys lie elsewhere in the alphabet are passed over. This module
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ from stores.table_files import ordered_files
 
 __all__ = ["newest_of", "rows_of"]
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 def rows_of(
     store: FeatureStore, table: str, ids: Collection[str], columns: Sequence[str], version: int | None = None
@@ -35,9 +38,10 @@ def rows_of(
     """
     names = list(columns)
     found = [pa.schema([TABLES[table].field(name) for name in names]).empty_table()]
-    if not ids:
+    known = [one for one in ids if not _SURROGATE.search(one)]  # no table holds such a one
+    if not known:
         return found[0]
-    wanted = pa.array(sorted(ids), pa.string())
+    wanted = pa.array(sorted(known), pa.string())
     system = store.filesystem(table)
     try:
         for file in ordered_files(store.open_table(table, version), table):

@@ -35,7 +35,7 @@ def show_history(rows: pa.Table) -> None:
     for line in lines:
         cells = [_when(line["at"]), *([] if one else [line["attribute"]]), _who(line["extractor"]), _said(line)]
         cells += ["" if line["confidence"] is None else f"{line['confidence']:.2f}", _why(line)]
-        table.add_row(*map(plain, [*cells, str(line["times"]), line["run_id"] or ""]))
+        table.add_row(*map(plain, [*cells, str(line["times"]), _run(line["run_id"])]))
     print_table(table)
 
 
@@ -101,7 +101,8 @@ def _facts(line: Row) -> Iterable[tuple[str, str]]:
     if line["error"]:
         yield "error", line["error"]
     started = f", started {_when(line['started_at'])}" if line["started_at"] else ""
-    yield from fact("made", "made_at", text=_when(line["made_at"]))
+    since = f", as it stood since {_when(line['since'])} ({_run(line['since_run_id'])})" if line["since"] else ""
+    yield from fact("made", "made_at", text=_when(line["made_at"]) + since)
     yield from fact("run", "run_id", "job", text=_of(line["run_id"], f"{line['job'] or 'job unknown'}{started}"))
     yield from fact("command", "command", text=line["command"] or "")
     yield from fact("model", "model", text=_of(line["model"], _short("sha", line["model_sha"])))
@@ -164,8 +165,14 @@ def _side(line: Row, side: str) -> str:
 
 
 def _why(line: Row) -> str:
-    changed = [part for part in line["changed"] or () if part != "settings"]
+    changed = [part for part in line["changed"] or () if part not in ("settings", "input")]  # what the word says too
     return f"{line['why']}: {', '.join(changed)}" if changed else line["why"] or ""
+
+
+def _run(run_id: str | None) -> str:
+    """A run by its job and the letters that tell it from others: the whole of it is long, and most of it a time."""
+    job, _, rest = (run_id or "").partition("-")
+    return f"{job} {rest.rpartition('-')[2]}".strip()
 
 
 def _of(name: str | None, more: str) -> str:
