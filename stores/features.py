@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from lore_mm.errors import StoreError, nearest
 from lore_mm.tables import KEYS, TABLES, check_table
 from stores.address import StoreAddress
-from stores.handles import Handles
+from stores.handles import Handles, write_checkpoint
 from stores.log_faults import broken_entry, check_end, one_line
 from stores.newest import made_at, newest_rows
 from stores.rows_at import RowsAt
@@ -169,6 +169,7 @@ class FeatureStore:
                     if not self.address.may_write(table):  # the writer would say so at length
                         raise StoreError(f"cannot append to {table} in {self.uri}: no permission to write there")
                     _write(delta, rows, transaction)
+                    write_checkpoint(delta)
                     self._saw(table, delta)
                     return delta.version()
             except CommitFailedError:  # another process was faster: look again at what it did

@@ -2,19 +2,21 @@
 
 A kept table is lent to one caller at a time; who finds none opens the table anew. It is lent on only where the last
 commit that it knows still stands as it was seen: a folder that was deleted, or put back in an earlier state, is opened
-anew. It is given up at every checkpoint of the log, because what it holds of the log grows with each commit, and a
-table opened behind a checkpoint holds little. It knows nothing of rows, shapes or what is committed.
+anew. It is given up at every checkpoint of the log, because a commit takes longer the more of them came since the
+checkpoint behind which a table was opened. It knows nothing of rows, shapes or what is committed.
 """
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyarrow import fs
 
-__all__ = ["Handles", "Stamp", "stamp_of"]
+__all__ = ["Handles", "Stamp", "stamp_of", "write_checkpoint"]
 
-_CHECKPOINT_EVERY = 100  # versions; the Delta library's own, unless a table is configured otherwise
+_BY_THE_LIBRARY = 100  # versions from one checkpoint to the next, unless a table is configured otherwise
 Stamp = tuple[int | None, int | None]  # when the file of a commit was written, in nanoseconds, and its bytes
 
 
@@ -37,13 +39,31 @@ class Handles:
             delta.update_incremental()
         except (DeltaError, OSError):
             return None
-        return delta if delta.version() // _CHECKPOINT_EVERY == before // _CHECKPOINT_EVERY else None
+        return delta if _checkpoint_of(delta.version()) == _checkpoint_of(before) else None
 
     def keep(self, table: str, delta: DeltaTable, system: fs.FileSystem) -> None:
         """Keep a table for the next caller; this one is not to touch it any more."""
-        if delta.version() % _CHECKPOINT_EVERY == 0 or (stamp := stamp_of(delta, system)) is None:
+        if _checkpoint_of(delta.version()) == delta.version() or (stamp := stamp_of(delta, system)) is None:
             return
         self._kept[table] = delta, stamp
+
+
+def write_checkpoint(delta: DeltaTable) -> None:
+    """Write a checkpoint where one is due after a commit, and the Delta library has not; without it rows stand too."""
+    version = delta.version()
+    if _checkpoint_of(version) == version and (version + 1) % _BY_THE_LIBRARY:
+        with suppress(DeltaError, OSError):
+            delta.create_checkpoint()
+
+
+def _checkpoint_of(version: int) -> int:
+    """The version of the last checkpoint up to a version, -1 where there is none.
+
+    The hundredth commit behind a checkpoint takes four times as long as the first, and a checkpoint the longer the more
+    files a table has. Where both are to cost the same the distance grows with the root of the number of files.
+    """
+    every = 20 if version < 2_000 else 50 if version < 10_000 else _BY_THE_LIBRARY
+    return (version + 1) // every * every - 1
 
 
 def stamp_of(delta: DeltaTable, system: fs.FileSystem) -> Stamp | None:

@@ -332,6 +332,25 @@ def test_history_is_not_trimmed(store: FeatureStore) -> None:
     assert DeltaTable(f"{store.uri}/labels").metadata().configuration["delta.enableExpiredLogCleanup"] == "false"
 
 
+def test_a_log_is_summed_up_now_and_then(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each twentieth commit of a small table is a checkpoint; one that cannot be written costs no row."""
+    log = Path(store.uri, "labels", "_delta_log")
+    for n in range(25):
+        store.append("labels", labels((f"q{n}", "L1")), ("a job", n))
+    assert [path.name[:20].lstrip("0") for path in log.glob("*.checkpoint.parquet")] == ["19"]
+
+    def fails(delta: DeltaTable) -> None:
+        raise DeltaError("No space left on device")
+
+    monkeypatch.setattr(DeltaTable, "create_checkpoint", fails)
+    for n in range(25, 45):
+        store.append("labels", labels((f"q{n}", "L1")), ("a job", n))
+    assert len(list(log.glob("*.checkpoint.parquet"))) == 1
+    again = open_store(store.uri)
+    assert again.version("labels") == 45 and again.last_transaction("labels", "a job") == 44
+    assert again.scan("labels").collect()["query_id"].to_list() == [f"q{n}" for n in range(45)]
+
+
 def test_object_store_reading_goes_through_the_delta_client(store: FeatureStore) -> None:
     """The way that s3:// and the like are read, tried on a local folder."""
     store.append("items", items("a", "b", made_at=NOON))
