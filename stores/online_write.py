@@ -176,6 +176,8 @@ class _Making:
             return pa.schema([TABLES[table].field(key) for key in KEYS[table]]).empty_table()
         if old is not None and old.id != new.id:
             raise _AnewError(f"table {table} was made anew")
+        if old is not None and old.version > new.version:
+            raise _AnewError(f"the view before is of {table} {old.version}, later than {new.version}")
         keys = touched_keys(self.store, table, -1 if old is None else old.version, new.version)
         if keys is None:
             since = "the beginning" if old is None else f"version {old.version}"
