@@ -245,11 +245,19 @@ def in_work(
                     break
                 coming = beside.submit(next, feed, None) if batch and go else None
                 if batch and go:
-                    make = partial(make_rows, work, batch.rows, batch.loaded)
+                    make = partial(_make_once, work, batch)
                     begun = in_flight > 1 and batch.rows.num_rows > 0
                     window.append((batch, workers.submit(make).result if begun else make))
             if window:
                 yield window.popleft()
+
+
+def _make_once(work: Work, batch: MicroBatch) -> pa.Table:
+    """What is made of a micro-batch; what was loaded of it is let go then, and not when it is committed."""
+    try:
+        return make_rows(work, batch.rows, batch.loaded)
+    finally:
+        batch.loaded.clear()
 
 
 @contextmanager

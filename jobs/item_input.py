@@ -101,13 +101,17 @@ class ItemInput:
 
     def load(self, rows: pa.Table) -> tuple[list[str], list[Any]]:
         """The input shas, and a LoadedItem a row."""
-        found = self._map(rows, self.picture)
+        with ThreadPoolExecutor(1, "pictures") as beside:  # so that decoding need not wait for what follows
+            coming = beside.submit(self._map, rows, self.picture)
+            whole = rows.to_pylist()
+            items = [item_from_row(row) for row in whole]
+            found = coming.result()
         shas, loaded = [], []
-        for row, pictures in zip(rows.to_pylist(), found, strict=True):
+        for row, item, pictures in zip(whole, items, found, strict=True):
             shas.append(sha_of([row["provenance"]["input_sha"], *(sha for sha, _, _ in pictures)]))
             loaded.append(
                 LoadedItem(
-                    item_from_row(row),
+                    item,
                     (row["error"] or "failed at ingest") if row["status"] != "ok" else None,
                     tuple(picture for _, picture, _ in pictures),
                     tuple(error for _, _, error in pictures),

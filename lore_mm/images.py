@@ -15,7 +15,6 @@ import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -343,20 +342,31 @@ def read_picture(
 def _place(ref: str, root: str | os.PathLike[str] | None) -> str:
     if root is None:
         return ref
+    if not os.fspath(root):
+        raise PictureError("the name of the catalogue's folder is empty")  # and does not mean where this process is
     if ".." in ref and ".." in Path(ref).parts:
         raise PictureError("'..' in a picture's path is not allowed")
-    found = os.stat(root)
-    top = _resolved(os.fspath(root), found.st_dev, found.st_ino)
-    path = os.path.realpath(os.path.join(root, ref))
-    if not _below(path, top) and not _below(path, top := os.path.realpath(root)):
+    if (path := _without_links(os.fspath(root), ref)) is not None:
+        return path
+    path, top = os.path.realpath(os.path.join(root, ref)), os.path.realpath(root)
+    if not _below(path, top):
         raise PictureError(f"lies outside the catalogue's folder {top}")
     return path
 
 
-@lru_cache(maxsize=256)
-def _resolved(root: str, device: int, inode: int) -> str:
-    """The folder that a root is; device and inode are there so that a link which now leads elsewhere is followed."""
-    return os.path.realpath(root)
+def _without_links(root: str, ref: str) -> str | None:
+    """The path of a reference without '..' below its root; None where it begins anew or follows a link.
+
+    Nearly all are such, and need not be resolved from the root of the file system on, which costs more than to read.
+    """
+    if os.sep != "/" or ref.startswith("/"):
+        return None
+    path = root
+    for name in ref.split("/"):
+        path = os.path.join(path, name)
+        if os.path.islink(path):
+            return None
+    return path
 
 
 def _below(path: str, top: str) -> bool:
