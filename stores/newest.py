@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lore_mm.tables import KEYS, TABLES
 
-__all__ = ["made_at", "newest_rows"]
+__all__ = ["columns_of", "made_at", "newest_rows"]
 
 _NEVER = np.iinfo(np.int64).min  # the time of making of a row that has none
 
@@ -41,14 +41,14 @@ def newest_rows(read: Callable[[Sequence[str]], Iterable[pa.RecordBatch]], table
     `read` gives some columns of the whole table, in an order that is always the same; it is called once or twice.
     """
     key, keys = pl.struct(KEYS[table]), list(KEYS[table])
-    (one,) = _columns(read(keys), [key.hash(0)])
+    (one,) = columns_of(read(keys), [key.hash(0)])
     again = _repeated(one)
     rows = np.flatnonzero(again)
     if not len(rows):
         return None
     times_of = [name for name in ("provenance", "at") if name in TABLES[table].names][:1]
     made = made_at(table).to_physical().fill_null(_NEVER)
-    two, times = _columns(read([*keys, *times_of]), [key.hash(1).alias("two"), made], again)
+    two, times = columns_of(read([*keys, *times_of]), [key.hash(1).alias("two"), made], again)
     one = one[rows]
     order = np.lexsort((times, two, one))  # stable: rows of one key and time stay in their order
     one, two = one[order], two[order]
@@ -57,7 +57,7 @@ def newest_rows(read: Callable[[Sequence[str]], Iterable[pa.RecordBatch]], table
     return np.flatnonzero(~again).astype(np.int64)
 
 
-def _columns(
+def columns_of(
     batches: Iterable[pa.RecordBatch], wanted: Sequence[pl.Expr], only: NDArray[np.bool_] | None = None
 ) -> list[NDArray[Any]]:
     """What is `wanted` of each row, of those rows alone where `only` is true."""

@@ -5,8 +5,9 @@ keep every row there once, and in its place:
 
 - A commit is made at exactly the version behind the one that was looked at. The Delta library finds no conflict in two
   commits that take the same file out, and would let each of them add its copy.
-- Files written in one millisecond stay together, so that the new file, which has the time of the last one, comes where
-  they were. Where others have committed a file since that stands among them, nothing is committed.
+- The new file has the time of the first of them, and so comes where they were; files of one millisecond stay together.
+  Not of the last: a file that was written before it and is not committed yet would come before all of them, and so
+  before earlier rows of its own writer. Where one was committed since that stands among them, nothing is committed.
 - A file that a commit may have named is not deleted, whatever that commit said.
 
 Who dies before the commit leaves a file that no version names (`stores.vacuum` deletes it), and nothing else. This
@@ -24,7 +25,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from urllib.parse import unquote
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +40,7 @@ from stores.features import ROW_GROUP, FeatureStore
 from stores.handles import Stamp, stamp_of
 from stores.log_faults import one_line
 from stores.streams import keep_rows, slices
-from stores.table_files import TableFile, committed, ordered_files
+from stores.table_files import TableFile, committed, merged_name, ordered_files
 
 __all__ = ["Group", "Replaced", "Target", "Upkeep"]
 
@@ -101,7 +101,7 @@ class Upkeep:
         Raises:
             StoreError: a file cannot be read or written, or the table is gone or another.
         """
-        path = f"part-{uuid4()}-merged.zstd.parquet"
+        path = merged_name(max(file.latest_ms for group in groups for file in group))
         try:
             used, rows = self._write(path, groups, target, keep)
             old = [file for group in groups[:used] for file in group]
@@ -111,7 +111,7 @@ class Upkeep:
                     return Replaced(used, 1, old[0])
                 new = None
             else:
-                new = TableFile(path, rows, self._system.get_file_info(path).size, old[-1].written_ms)
+                new = TableFile(path, rows, self._system.get_file_info(path).size, old[0].written_ms)
         except (OSError, pa.ArrowException) as error:
             with suppress(OSError):
                 self._system.delete_file(path)

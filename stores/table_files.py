@@ -6,12 +6,14 @@ This module knows the log, and nothing of rows.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from uuid import uuid4
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -19,9 +21,10 @@ from pyarrow import fs
 
 from lore_mm.errors import StoreError
 
-__all__ = ["TableFile", "committed", "committed_files", "ordered_files"]
+__all__ = ["TableFile", "committed", "committed_files", "merged_name", "ordered_files"]
 
 _AT_ONCE = 16  # entries of a log that are read at once
+_MERGED = re.compile(r"part-(\d{1,15})-[0-9a-f-]{36}-merged\.zstd\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,25 @@ class TableFile:
         path: inside the table's folder.
         rows: how many it has, None where the log does not say.
         n_bytes: its size.
-        written_ms: when, by the writer's clock, in milliseconds since 1970; what files are ordered by.
+        written_ms: when, by the writer's clock, in milliseconds since 1970; what files are ordered by. Of a file that
+            was merged from others, the time of the first.
     """
 
     path: str
     rows: int | None
     n_bytes: int
     written_ms: int
+
+    @property
+    def latest_ms(self) -> int:
+        """When the last of its rows was written, or a little later."""
+        merged = _MERGED.fullmatch(self.path)
+        return int(merged[1]) if merged else self.written_ms
+
+
+def merged_name(latest_ms: int) -> str:
+    """A new name for a file that others are merged into, the last of them written then."""
+    return f"part-{latest_ms}-{uuid4()}-merged.zstd.parquet"
 
 
 def ordered_files(delta: DeltaTable, table: str) -> list[TableFile]:

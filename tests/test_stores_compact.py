@@ -31,7 +31,7 @@ from stores.rewrite import Target, Upkeep
 from stores.table_files import ordered_files
 from stores.vacuum import vacuum
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+NOON = datetime(2020, 1, 1, 12, tzinfo=UTC)
 
 
 def label(store: FeatureStore, query: str, grade: str = "L4", rows: int = 1, start: int = 0) -> None:
@@ -480,6 +480,25 @@ def test_what_was_replaced_lately_stays(store: FeatureStore) -> None:
     assert drop_replaced(again, "labels", 11) == 0
     assert drop_replaced(again, "labels", 9) == 1  # L1, and not L2, which was the newest nine days ago
     assert all_rows(again, "labels")["grade"].to_list() == ["L2", "L3"]
+
+
+def test_compaction_does_not_make_rows_young(store: FeatureStore) -> None:
+    """Where rows say when they were made; where they do not, they count as old as the last of their file."""
+    extract(store, ("a", 0, "red"), ("a", 1, "blue"))
+    label(store, "q", "L1")
+    label(store, "q", "L2")
+    for table in ("attributes", "labels"):
+        shift_log(store, table, 10)
+    again = open_store(store.uri)
+    now = (datetime.now(UTC) - NOON).total_seconds() // 60
+    extract(again, ("a", int(now), "green"))
+    label(again, "p", "L3")
+    for table in ("attributes", "labels"):
+        assert compact(again, table).files == 1
+    assert drop_replaced(again, "attributes", 5) == 1
+    assert [row["attributes"][0]["value"] for row in all_rows(again, "attributes").to_dicts()] == ["blue", "green"]
+    assert drop_replaced(again, "labels", 5) == 0
+    assert drop_replaced(again, "labels", 0) == 1
 
 
 def test_events_replace_nothing(store: FeatureStore) -> None:
