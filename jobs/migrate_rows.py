@@ -6,7 +6,7 @@ and values are read first, and all of a row only where something changes in it. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -111,7 +111,13 @@ def migrated_row(
         "attributes": [as_it_was.get(id(value)) or attribute_to_row(value) for value in done.values],
         "usage": None,  # it was paid once
         "made_from": _of_kind(row["made_from"], decision),
-        "asked_with": _asked_with(asked, row["category"], decision, destination),
+        "asked_with": _asked_with(
+            asked,
+            row["category"],
+            decision,
+            destination,
+            {value.name for value, fate in zip(values, decision.fates, strict=True) if fate.acts},
+        ),
     }
 
 
@@ -128,25 +134,36 @@ def _of_kind(made_from: Sequence[Mapping[str, Any]] | None, decision: Decision) 
 
 
 def _asked_with(
-    asked: Mapping[str, str | None], category: str | None, decision: Decision, destination: Destination
+    asked: Mapping[str, str | None],
+    category: str | None,
+    decision: Decision,
+    destination: Destination,
+    changed: Collection[str],
 ) -> list[dict[str, str | None]] | None:
     """Which questions the answers are to: the same under new names, and none where an answer does not stand.
 
     A question that is the same but for names has the sha it would be asked with now, so that it is not asked again.
+    `changed` are the attributes whose answers are not told as they were: those stand under the new question or not at
+    all, so that nobody who asks the old one again is given them.
     """
-    new_schema, found = destination.schema(decision.category), {}
+    schema, found = destination.schema(decision.category), {}
     for name, sha in asked.items():
         new = decision.names.get(name, name)
         if new is None:
             continue
-        spec = new_schema.specs.get(new)
-        if sha is not None and spec is not None and name != CATEGORY:
-            step = decision.steps.get(name)
-            before = former_specs(spec, step) if step is not None and new != name else [spec]
-            before += former_specs(spec, step) if step is not None and new == name else []
-            now = (spec, new_schema.thing, decision.category)
-            shas = (carried(sha, (one, new_schema.thing, category), now) for one in before)
-            sha = next((one for one in shas if one is not None), sha)
+        if sha is not None and name != CATEGORY:
+            step, now = decision.steps.get(name), schema.specs.get(new)
+            before = [now] if now and new == name else []
+            before += former_specs(now, step) if now and step else []
+            shas = (
+                carried(sha, (then, schema.thing, category), (now, schema.thing, decision.category))
+                for then in before
+                if now
+            )
+            carried_sha = next((one for one in shas if one is not None), None)
+            if carried_sha is None and name in changed:
+                continue
+            sha = carried_sha or sha
         found[new] = sha
     return [{"name": name, "sha": sha} for name, sha in found.items()] or None
 

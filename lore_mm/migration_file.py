@@ -301,9 +301,15 @@ def load_migration(path: Path) -> Migration:
 
 def _fault(error: ValidationError) -> str:
     """The first fault in one line: the key, what is wrong, what would be legal."""
-    fault = error.errors()[0]
-    place = [str(part) for part in fault["loc"] if part not in ("str", "KindRule")]
+    # a kind is a name or a table: what is wrong with it as a name says nothing
+    faults = error.errors()
+    fault = next((one for one in faults if "KindRule" in str(one["loc"][2:3])), faults[0])
+    place = [str(part) for part in fault["loc"]]
+    if place[:1] == ["categories"]:
+        del place[2:3]
     key = ".".join(place)
+    if fault["type"] == "model_type":
+        return f"{key}: a kind, or a table with by and values, or with among"
     if fault["type"] == "extra_forbidden":
         legal = _legal(place)
         return f"{key}: unknown key{nearest(place[-1], legal)}; legal keys: {', '.join(legal)}"

@@ -173,7 +173,7 @@ def migrate(
             spec = destination.spec(name, decided.category) if destination else None
             if spec is not None:
                 new = replace(new, dimension=spec.dimension, kind=spec.kind)
-            made.append(_Made(new, value.name))
+            made.append(_Made(new, value.name, said is not None))
         if not fate.acts:
             made.append(_Made(value, None))
     kept = _joined(made) if any(one.source is not None for one in made) else made
@@ -316,6 +316,7 @@ def _parting(step: Step) -> Sequence[str]:
 class _Made(NamedTuple):
     value: AttributeValue
     source: str | None  # the attribute it was moved from; None where it is as it was
+    reworded: bool = False
 
 
 def _words(fate: Fate, name: str, decided: Decision) -> Callable[[str], str]:
@@ -367,8 +368,9 @@ def _joined(made: Sequence[_Made]) -> list[_Made]:
             if i not in kept or (value := made[i].value).value is None:
                 continue
             key = (value.number, value.unit) if value.number is not None else fold(value.value or "")
-            if (j := first.setdefault(key, i)) != i and (made[i].source, kept[j].source) != (None, None):
-                kept[j] = _Made(_one_of(kept[j].value, value), made[i].source or kept[j].source)
+            j = first.setdefault(key, i)
+            if j != i and (several or kept[j].reworded or made[i].reworded):
+                kept[j] = _Made(_one_of(kept[j].value, value), kept[j].source, True)
                 del kept[i]
     return [kept[i] for i in sorted(kept)]
 
