@@ -314,7 +314,7 @@ class _Desk:
             query = Query(request.query_id, request.query)
             known = features.get(request.item_id) if request.item is None else given.get(id(request.item))
             if request.error or known is None:
-                error = request.error or self._open().why_missing(request.item_id)
+                error = request.error or self._open().missing([request.item_id])[request.item_id]
                 done.append(failed_judgment(query, request.item_id, error, mode=self._judge.mode))
             else:
                 done.append(None)

@@ -32,6 +32,7 @@ from stores.handles import Handles, write_checkpoint
 from stores.log_faults import broken_entry, check_end, one_line
 from stores.newest import made_at, newest_rows
 from stores.rows_at import RowsAt
+from stores.scanning import scan_files
 from stores.shapes import check_shape, needs_merge
 from stores.streams import keep_rows, rebatch, stream_files
 from stores.table_files import TableFile, ordered_files
@@ -297,20 +298,7 @@ class FeatureStore:
     def _scan(
         self, table: str, delta: DeltaTable, version: int | None = None, row_index: str | None = None
     ) -> pl.LazyFrame:
-        files = self._files(table, delta, version)
-        empty = pl.DataFrame(pl.from_arrow(TABLES[table].empty_table()))
-        if not files:
-            lazy = empty.lazy()
-            return lazy.with_row_index(row_index) if row_index else lazy
-        return pl.scan_parquet(
-            files,
-            glob=False,
-            schema=empty.schema,
-            missing_columns="insert",  # what came later is empty in files of before
-            cast_options=pl.ScanCastOptions(missing_struct_fields="insert"),
-            row_index_name=row_index,
-            storage_options=self._options,
-        )
+        return scan_files(table, self._files(table, delta, version), self._options, row_index)
 
     def _winners(self, table: str, delta: DeltaTable) -> pl.LazyFrame:
         keys = list(KEYS[table])

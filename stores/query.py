@@ -165,9 +165,9 @@ def _answer_ids(snapshot: Snapshot, ids: Sequence[str], format: Format, output: 
         show_features(there)
     else:
         write_rows(features_rows(there), format, output)
-    missing = [i for i, one in zip(ids, found, strict=True) if one is None]
-    for item_id in missing:
-        say(f"error: {snapshot.why_missing(item_id)}")
+    missing = snapshot.missing(i for i, one in zip(ids, found, strict=True) if one is None)
+    for reason in missing.values():
+        say(f"error: {reason}")
     if missing:
         raise typer.Exit(1)
 

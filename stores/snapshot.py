@@ -6,7 +6,7 @@ or what a grade means.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +26,12 @@ from stores.moments import versions_at
 from stores.online import SOURCES, OnlineView, open_online
 from stores.online_codec import features_from_rows
 from stores.understood import QueryIndex, Understood, fitted, newer, query_key, understood_from_row
-from stores.views import UNDER, VIEWS, Views, quoted
+from stores.views import UNDER, VIEWS, Views
 from stores.where import items_where
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from stores.index_at import IndexAt, Lag
 
 __all__ = ["INDEX", "Hits", "Snapshot"]
@@ -37,7 +39,9 @@ __all__ = ["INDEX", "Hits", "Snapshot"]
 Hits = list[tuple[str, float]]  # (item_id, cosine similarity), the most similar first
 
 INDEX = "items"  # STORE/vectors/items is what `lore embed` builds
-_AT_ONCE = 5_000  # ids in one statement
+_AT_ONCE = 50_000  # ids in one statement
+_LISTED = "(SELECT unnest(?))"
+_MOST_COMPARED = 10_000_000  # ids with ids, to find the nearest: a second or two
 
 
 class Snapshot:
@@ -73,26 +77,45 @@ class Snapshot:
         wanted = [i for i in dict.fromkeys(ids) if _is_unicode(i)]
         found: dict[str, ItemFeatures | None] = {}
         for start in range(0, len(wanted), _AT_ONCE):
-            listed = ", ".join(quoted(i) for i in wanted[start : start + _AT_ONCE])
-            items = self._run(f"SELECT * FROM items WHERE item_id IN ({listed})")
+            some = [wanted[start : start + _AT_ONCE]]
+            items = self._run(f"SELECT * FROM items WHERE item_id IN {_LISTED}", some)
             merged = self._run(
-                f"SELECT * FROM rows.newest_attributes WHERE extractor = 'merge' AND item_id IN ({listed})"
+                f"SELECT * FROM rows.newest_attributes WHERE extractor = 'merge' AND item_id IN {_LISTED}", some
             )
             verdicts = {row["item_id"]: row for row in merged.to_pylist()}
             for row in items.to_pylist():
                 found[row["item_id"]] = features_from_rows(row, verdicts.get(row["item_id"]))
         return [found.get(i) for i in ids]
 
-    def why_missing(self, item_id: str) -> str:
-        """In one line, why `get` gives None for an item."""
-        if not _is_unicode(item_id):
-            return f"no item {item_id!r} in the store"
-        rows = self._run(f"SELECT error FROM items WHERE item_id = {quoted(item_id)}")["error"].to_pylist()
-        if rows:
-            return f"item {item_id!r} could not be read: {rows[0]}"
-        likeness = f"jaro_winkler_similarity(item_id, {quoted(item_id)})"
-        near = self._run(f"SELECT item_id FROM items ORDER BY {likeness} DESC, item_id LIMIT 5")
-        return f"no item {item_id!r} in the store{nearest(item_id, map(str, near['item_id'].to_pylist()))}"
+    def missing(self, ids: Iterable[str]) -> dict[str, str]:
+        """Those of the ids for which `get` gives None, each with the reason in one line; in their order.
+
+        Where few are unknown, and the store is not too large to be looked through for it, with the nearest id.
+        """
+        wanted = list(dict.fromkeys(ids))
+        known: dict[str, str | None] = {}
+        legal = [i for i in wanted if _is_unicode(i)]
+        for start in range(0, len(legal), _AT_ONCE):
+            some = [legal[start : start + _AT_ONCE]]
+            rows = self._run(f"SELECT item_id, status, error FROM items WHERE item_id IN {_LISTED}", some)
+            known |= {row["item_id"]: None if row["status"] == "ok" else row["error"] for row in rows.to_pylist()}
+        unknown = [i for i in wanted if i not in known]
+        hints = self._nearest_ids([i for i in unknown if _is_unicode(i)])
+        reasons = {i: f"no item {i!r} in the store{hints.get(i, '')}" for i in unknown}
+        reasons |= {i: f"item {i!r} could not be read: {error}" for i, error in known.items() if error is not None}
+        return {i: reasons[i] for i in wanted if i in reasons}
+
+    def _nearest_ids(self, unknown: Sequence[str]) -> dict[str, str]:
+        n_items = self._run("SELECT count(*) AS n FROM items")["n"][0].as_py()
+        if not unknown or n_items * len(unknown) > _MOST_COMPARED:
+            return {}
+        likeness = "jaro_winkler_similarity(item_id, wanted)"
+        near = self._run(
+            f"SELECT wanted, arg_max(item_id, ({likeness}, item_id), 5) AS near"
+            f" FROM items, (SELECT unnest(?) AS wanted) GROUP BY wanted",
+            [list(unknown)],
+        )
+        return {row["wanted"]: nearest(row["wanted"], row["near"]) for row in near.to_pylist()}
 
     # --- as it was ---
 
@@ -111,12 +134,24 @@ class Snapshot:
         """Every value that an item's attribute or field, or all of them, ever had, and why each changed.
 
         See `stores.history.history_of`.
+
+        Raises:
+            InputError: there is no such item, or nobody ever spoke of such an attribute.
         """
-        return history_of(self.store, self.versions, item_id, attribute, fold=fold)
+        return self._found(item_id, history_of(self.store, self.versions, item_id, attribute, fold=fold))
 
     def lineage(self, item_id: str, attribute: str) -> pa.Table:
-        """Where what stands of an item's attribute or field comes from; see `stores.lineage.lineage_of`."""
-        return lineage_of(self.store, self.versions, item_id, attribute)
+        """Where what stands of an item's attribute or field comes from; see `stores.lineage.lineage_of`.
+
+        Raises:
+            InputError: there is no such item, or nobody says anything of such an attribute.
+        """
+        return self._found(item_id, lineage_of(self.store, self.versions, item_id, attribute))
+
+    def _found(self, item_id: str, rows: pa.Table) -> pa.Table:
+        if not rows.num_rows:
+            raise InputError(self.missing([item_id]).get(item_id, f"nothing is known of item {item_id!r}"))
+        return rows
 
     def since(self, moment: str | datetime, **options: Any) -> Iterator[pa.RecordBatch]:
         """What changed from a moment up to this snapshot; `options` are those of `stores.differences.differences`."""
@@ -161,25 +196,47 @@ class Snapshot:
         ids = self._queries.candidates(keys)
         stored: dict[str, Understood] = {}
         for start in range(0, len(ids), _AT_ONCE):
-            listed = ", ".join(quoted(i) for i in ids[start : start + _AT_ONCE])
-            for row in self._run(
-                f"SELECT * FROM understood WHERE query_id IN ({listed}) AND status = 'ok'"
-            ).to_pylist():
+            rows = self._run(
+                f"SELECT * FROM understood WHERE query_id IN {_LISTED} AND status = 'ok'",
+                [ids[start : start + _AT_ONCE]],
+            )
+            for row in rows.to_pylist():
                 one, key = understood_from_row(row), query_key(row["query"])
                 stored[key] = newer(stored.get(key, one), one)
         return stored
 
     # --- by SQL ---
 
-    def sql(self, text: str, limit: int | None = None) -> pa.Table:
+    def sql(self, text: str, limit: int | None = None, timeout_s: float | None = None) -> pa.Table:
         """The answer to one SELECT over the views of `stores.views.VIEWS`; at most `limit` rows.
 
-        Read-only and confined: nothing but these views can be read, nothing can be written or set.
+        Read-only and confined: nothing but these views can be read, nothing can be written or set. Its work may take
+        half of the machine's memory and spills to the temporary folder (TMPDIR) beyond; the answer stands in memory.
 
         Raises:
-            InputError: the text is no such SELECT, or wrong in itself; one line, with the nearest name as a hint.
+            InputError: the text is no such SELECT, or wrong in itself, or takes longer than `timeout_s`; one line, with
+                the nearest name as a hint.
+            StoreError: a table that it names cannot be read.
         """
-        return self._open_views().select(text, limit)
+        return self._open_views().select(text, limit, timeout_s)
+
+    def stream(self, text: str, limit: int | None = None, timeout_s: float | None = None) -> pa.RecordBatchReader:
+        """As `sql`, batch by batch, so that memory does not grow with the answer. An error may come with any batch."""
+        return self._open_views().stream(text, limit, timeout_s)
+
+    def frame(self, view: str) -> pl.LazyFrame:
+        """A view of `stores.views.VIEWS` as a lazy Polars frame: the rows and columns that `sql` shows.
+
+        Columns that are not used are not read, and filters on columns of the files skip row groups; what is within a
+        list (the values of `latest` and `attributes`, `demands`) is filtered once it is read.
+
+        Raises:
+            InputError: there is no such view.
+            StoreError: its table cannot be read; what is wrong inside of a file comes out where the frame is collected.
+        """
+        from stores.frames import frame_of
+
+        return frame_of(self.store, self.versions, view)
 
     def where(self, condition: str) -> list[str]:
         """The ids of the items that meet a condition such as `color = 'black' AND price < 100`: see `stores.where`.
@@ -202,17 +259,22 @@ class Snapshot:
         return self._names
 
     def describe(self) -> pa.Table:
-        """The views, with the version of the table under each, its rows, and what it shows."""
-        rows = [
-            {
-                "table": view,
-                "version": self.versions.get(UNDER.get(view, view)),
-                "rows": self._run(f"SELECT count(*) AS n FROM {view}")["n"][0].as_py(),
-                "shows": shows,
-            }
-            for view, shows in VIEWS.items()
-        ]
-        return pa.Table.from_pylist(rows)
+        """The views, with the version of the table under each, its rows, and what it shows.
+
+        Of a table that cannot be read the rows are null, and `shows` says why.
+        """
+        found = []
+        for view, shows in VIEWS.items():
+            try:
+                n = self._run(f"SELECT count(*) AS n FROM {view}")["n"][0].as_py()
+            except StoreError as error:
+                n, shows = None, str(error)
+            found.append(
+                {"table": view, "version": self.versions.get(UNDER.get(view, view)), "rows": n, "shows": shows}
+            )
+        types = {"table": pa.string(), "version": pa.int64(), "rows": pa.int64(), "shows": pa.string()}
+        schema = pa.schema([pa.field(name, type_) for name, type_ in types.items()])
+        return pa.Table.from_pylist(found, schema)
 
     # --- by text, picture or vector ---
 
@@ -281,8 +343,8 @@ class Snapshot:
             self._views = Views(self.store, self.versions)
         return self._views
 
-    def _run(self, text: str) -> pa.Table:
-        return self._open_views().run(text)
+    def _run(self, text: str, values: Sequence[object] = ()) -> pa.Table:
+        return self._open_views().run(text, values)
 
     def _open_index(self, name: str) -> IndexAt:
         if name not in self._indexes:

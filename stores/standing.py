@@ -17,6 +17,7 @@ from pyarrow import fs
 from lore_mm.errors import StoreError
 from stores.features import FeatureStore
 from stores.table_files import TableFile, ordered_files
+from stores.vacuumed import check_kept
 
 __all__ = ["StandingFile", "standing_files"]
 
@@ -42,9 +43,10 @@ def standing_files(store: FeatureStore, table: str, version: int) -> list[Standi
     """
     delta = store.open_table(table, version)
     files = ordered_files(delta, table)
+    system = store.filesystem(table)
+    check_kept(system, table, version, files)
     newest = store.newest_positions(table, delta)
     found: list[StandingFile] = []
-    system = store.filesystem(table)
     start = 0
     for file in files:
         address = f"{store.uri}/{table}/{file.path}"

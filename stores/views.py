@@ -12,7 +12,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -106,8 +106,12 @@ class Views:
         self._do("CREATE SCHEMA rows")  # what the views stand on is out of the asker's sight
         if self._store.folder is None:
             self._connection.register_filesystem(self._store.address.for_sql())
-        files = [file for table, version in self._versions.items() for file in self._store.files(table, version)]
+        files: list[str] = []
+        for table, version in self._versions.items():
+            with suppress(StoreError):  # said to who names the table
+                files += self._store.files(table, version)
         self._do(f"SET allowed_paths = [{', '.join(quoted(f) for f in files)}]")
+        self._do("SET TimeZone = 'UTC'")  # whatever the machine's
         self._do("SET enable_external_access = false")
         self._do("SET lock_configuration = true")
 

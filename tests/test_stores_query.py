@@ -122,10 +122,23 @@ def test_get_keeps_order_repeats_and_gaps(snapshot: Snapshot) -> None:
 
 
 def test_get_says_why_not(snapshot: Snapshot) -> None:
-    assert snapshot.why_missing("broken") == "item 'broken' could not be read: title is empty"
-    assert snapshot.why_missing("shoo") == "no item 'shoo' in the store, did you mean 'shoe'?"
-    assert snapshot.why_missing("\udcff") == "no item '\\udcff' in the store"
-    assert snapshot.why_missing("'; --") == 'no item "\'; --" in the store'
+    assert snapshot.missing(["shoe", "broken", "bag", "shoo", "\udcff", "'; --", "shoo"]) == {
+        "broken": "item 'broken' could not be read: title is empty",
+        "shoo": "no item 'shoo' in the store, did you mean 'shoe'?",
+        "\udcff": "no item '\\udcff' in the store",
+        "'; --": 'no item "\'; --" in the store',
+    }
+    assert list(snapshot.missing(["zzz", "broken"])) == ["zzz", "broken"]
+    assert snapshot.missing([]) == snapshot.missing(["shoe"]) == {}
+
+
+def test_many_ids_take_several_statements(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stores.snapshot._AT_ONCE", 2)
+    ids = ["ring", "no", "boot", "bag", "shoe", "no", "ring"]
+    assert [one.item.item_id if one else None for one in snapshot.get(ids)] == [
+        "ring", None, "boot", "bag", "shoe", None, "ring",
+    ]  # fmt: skip
+    assert list(snapshot.missing(ids)) == ["no"]
 
 
 def test_the_online_view_answers_the_same(tmp_path: Path) -> None:
