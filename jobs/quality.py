@@ -20,6 +20,8 @@ from lore_mm.errors import InputError, nearest
 from stores.features import open_store
 
 if TYPE_CHECKING:
+    from stores.output import Format
+    from stores.quality import Quality
     from stores.quality_gate import Failing
 
 __all__ = ["main"]
@@ -61,43 +63,72 @@ def main(
 
     A rule is METRIC(ATTRIBUTE, CATEGORY) < NUMBER, the attribute and category at will; docs/store.md lists the metrics.
     """
-    from lore_mm.knowledge import load_knowledge
-    from lore_mm.schema import load_schemas
-    from stores.output import choose_format, write_rows
-    from stores.quality import KINDS, Limits, Quality
+    from stores.output import choose_format
+    from stores.quality import Limits
     from stores.quality_gate import failing, parse_rule
-    from stores.snapshot import Snapshot
 
-    for one in kind or ():
-        if one not in KINDS:
-            raise InputError(f"--kind {one}: no such kind{nearest(one, KINDS) or ';'} kinds: {', '.join(KINDS)}")
+    _check_kinds(kind or ())
     rules = [parse_rule(text) for text in fail_on or ()]
     format = choose_format(None, output, json)
-    opened = open_store(store or default_store())
-    quality = Quality(
-        Snapshot(opened) if as_of is None else Snapshot.as_of(opened, as_of),
-        None if against is None else Snapshot.as_of(opened, against),
-        category=category,
-        attribute=attribute,
-        schemas=load_schemas((schemas,) if schemas else ()),
-        knowledge=load_knowledge((knowledge,) if knowledge else ()),
-        limits=Limits(items=min_items),
-        top=top,
+    limits = Limits(items=min_items)
+    quality = _measured(
+        store, as_of, against, schemas, knowledge, category=category, attribute=attribute, top=top, limits=limits
     )
-    wanted = list(kind or KINDS)
-    if output is not None:
-        write_rows(pa.concat_tables([quality.table(k) for k in wanted], promote_options="default"), format, output)
-    elif format == "jsonl":
-        if not kind:
-            print_json(quality.summary())
-        for one in wanted:
-            _print_lines(quality.table(one))
-    else:
+    if output is None and format == "table":
         from jobs.quality_view import show
 
         show(quality)
+    else:
+        _write(quality, kind or (), format, output)
     if not _pass([one for rule in rules for one in failing(rule, quality)]):
         raise typer.Exit(1)
+
+
+def _measured(
+    store: str | None,
+    as_of: str | None,
+    against: str | None,
+    schemas: Path | None,
+    knowledge: Path | None,
+    **asked: Any,
+) -> Quality:
+    from lore_mm.knowledge import load_knowledge
+    from lore_mm.schema import load_schemas
+    from stores.quality import Quality
+    from stores.snapshot import Snapshot
+
+    opened = open_store(store or default_store())
+    return Quality(
+        Snapshot(opened) if as_of is None else Snapshot.as_of(opened, as_of),
+        None if against is None else Snapshot.as_of(opened, against),
+        schemas=load_schemas((schemas,) if schemas else ()),
+        knowledge=load_knowledge((knowledge,) if knowledge else ()),
+        **asked,
+    )
+
+
+def _check_kinds(kinds: Sequence[str]) -> None:
+    from stores.quality import KINDS
+
+    for one in kinds:
+        if one not in KINDS:
+            raise InputError(f"--kind {one}: no such kind{nearest(one, KINDS) or ';'} kinds: {', '.join(KINDS)}")
+
+
+def _write(quality: Quality, kinds: Sequence[str], format: Format, output: Path | None) -> None:
+    from stores.output import write_rows
+    from stores.quality import KINDS
+
+    wanted = kinds or list(KINDS)
+    if output is not None:
+        write_rows(pa.concat_tables([quality.table(k) for k in wanted], promote_options="default"), format, output)
+        return
+    if not kinds:
+        print_json(quality.summary())
+    for one in wanted:
+        for batch in quality.table(one).to_batches(max_chunksize=1000):
+            for row in batch.to_pylist():
+                print_json(_plain(row))
 
 
 def _pass(failed: Sequence[Failing]) -> bool:
@@ -109,12 +140,6 @@ def _pass(failed: Sequence[Failing]) -> bool:
     if len(failed) > _MOST_FAILED:
         say(f"… and {len(failed) - _MOST_FAILED} more lines")
     return not failed
-
-
-def _print_lines(rows: pa.Table) -> None:
-    for batch in rows.to_batches(max_chunksize=1000):
-        for row in batch.to_pylist():
-            print_json(_plain(row))
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,6 @@ belong together is told inside its row: nothing is sorted or joined by item. It 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -104,8 +103,9 @@ class Counts:
         categories: Sequence[str] | None = None,
         attributes: Sequence[str] | None = None,
     ) -> None:
-        settings: dict[str, Any] = {"python_enable_replacements": "false", "memory_limit": "25%"}  # the views have as much beside it
-        self._connection = duckdb.connect(config=settings | {"temp_directory": str(spill_folder(self))})
+        # the views have memory of their own beside it
+        settings = {"memory_limit": "25%", "temp_directory": str(spill_folder(self))}
+        self._connection = duckdb.connect(config={"python_enable_replacements": "false", **settings})
         self._waiting = Waiting()
         self.chosen, self.named = _is_among("category", categories), _is_among("name", attributes)
         self._connection.execute(_TABLES)
