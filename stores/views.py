@@ -111,7 +111,7 @@ class Views:
             with suppress(StoreError):  # said to who names the table
                 files += self._store.files(table, version)
         self._do(f"SET allowed_paths = [{', '.join(quoted(f) for f in files)}]")
-        self._do("SET TimeZone = 'UTC'")  # whatever the machine's
+        self._do("SET GLOBAL TimeZone = 'UTC'")  # whatever the machine's
         self._do("SET enable_external_access = false")
         self._do("SET lock_configuration = true")
 
