@@ -95,7 +95,7 @@ def build_from(
         StoreError: the folder cannot be written.
     """
     with _Drafting(Path(folder)) as drafting:
-        draft = _Draft(drafting.new(), width, BLOCK_ROWS)
+        draft = drafting.new(width, BLOCK_ROWS)
         for ids, vectors in batches:
             draft.append(as_ids(ids), vectors)
         draft.close()
@@ -122,7 +122,7 @@ def update_index(
     """
     source = index.path
     with _Drafting(source.parent) as drafting:
-        draft = _Draft(drafting.new(), index.width, index.manifest["block_rows"])
+        draft = drafting.new(index.width, index.manifest["block_rows"])
         draft.go_on(source, index)
         wanted = as_ids(among)
         left = np.ones(len(index.rows), np.bool_)  # of those in `among`, what was not put
@@ -137,7 +137,7 @@ def update_index(
             other = ~there
             other[there] = np.any(index.rows.take(places[there]) != unit[there], axis=1)
             draft.kill(places[there & other])
-            draft.append(names.filter(pa.array(other)), unit[other])
+            draft.append_unit(names.filter(pa.array(other)), unit[other])
             added += int(np.count_nonzero(~there))
             replaced += int(np.count_nonzero(there & other))
         gone = index.places(wanted)
@@ -154,19 +154,20 @@ class _Drafting:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._drafts: list[Path] = []
+        self._drafts: list[_Draft] = []
         self._was_there = folder.exists()
 
     def __enter__(self) -> _Drafting:
         return self
 
-    def new(self) -> Path:
-        self._drafts.append(new_draft(self.folder))
+    def new(self, width: int, block_rows: int) -> _Draft:
+        self._drafts.append(_Draft(new_draft(self.folder), width, block_rows))
         return self._drafts[-1]
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         for draft in self._drafts:
-            shutil.rmtree(draft, ignore_errors=True)  # one that was swapped in has another name
+            draft.give_up()
+            shutil.rmtree(draft.path, ignore_errors=True)  # one that was swapped in has another name
         if error is not None and not self._was_there and self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
         if isinstance(error, OSError | RuntimeError):  # FAISS says RuntimeError for a full disk
@@ -214,6 +215,10 @@ class _Draft:
         """Add rows, brought to length 1."""
         unit = unit_rows(vectors, self.width, ids)
         _check_count(ids, unit)
+        self.append_unit(ids, unit)
+
+    def append_unit(self, ids: pa.Array[Any], unit: Vectors) -> None:
+        """Add rows that are of length 1."""
         done = 0
         while done < len(unit):
             room = self.block_rows - self.count % self.block_rows
@@ -238,6 +243,11 @@ class _Draft:
         for places in self._dead:
             live[places] = False
         self.live = live
+
+    def give_up(self) -> None:
+        """Let go of the file that is being written, if there is one."""
+        if self._sink is not None:
+            self._sink.close()
 
     def _write(self, ids: pa.Array[Any]) -> None:
         if ids.null_count:
@@ -297,9 +307,9 @@ def _finish(
     code = code_bytes(n, draft.width, budget) if kind == "ivfpq" else 0
     anew = before is None or _due(before.manifest, kind, code, n, draft)
     if anew and n < draft.count:
-        compact = _Draft(drafting.new(), draft.width, BLOCK_ROWS)
+        compact = drafting.new(draft.width, BLOCK_ROWS)
         for ids, part in draft.alive():
-            compact.append(ids, part)
+            compact.append_unit(ids, part)  # not brought to length 1 again, which would change the last bits
         compact.close()
         draft = compact
     hashes, places = sorted_hashes(draft.ids(), draft.block_rows, draft.live)

@@ -62,6 +62,10 @@ def load_faiss() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
+    told = os.environ.get("OMP_WAIT_POLICY")
+    # Read by the OpenMP that comes with FAISS, at its import: threads that wait for one another by spinning take a
+    # hundred times as long where another process has the core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with warnings.catch_warnings():
             # SWIG's generated types lack a module; nothing here or there depends on it.
@@ -71,6 +75,9 @@ def load_faiss() -> Any:
         if error.name != "faiss":
             raise
         raise MissingExtraError("faiss", "cpu") from None
+    finally:
+        if told is None:
+            del os.environ["OMP_WAIT_POLICY"]
     return faiss
 
 

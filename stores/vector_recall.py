@@ -66,7 +66,7 @@ def renewed(sample: Sample, rows: Rows, live: NDArray[np.bool_], first: int) -> 
     gone = (sample.places >= 0) & ~live[sample.places]
     similarity = np.where(gone, -np.inf, sample.similarity)
     places = np.where(gone, -1, sample.places)
-    came = Selection.of_places(np.arange(first, len(rows), dtype=np.int64), len(rows))
+    came = Selection.of_places(first + np.flatnonzero(live[first:]), len(rows))
     found = rows.nearest(sample.queries, _KEPT, came)
     below = found[0] < sample.floor[:, None]  # there may be rows as near that were not kept
     similarity = np.concatenate([similarity, np.where(below, -np.inf, found[0])], axis=1)

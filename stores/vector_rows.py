@@ -176,7 +176,8 @@ def unit_rows(rows: ArrayLike, width: int, ids: Any = None) -> Vectors:
         return np.zeros((0, width), dtype=np.float32)
     if given.ndim != 2 or given.shape[1] != width or width == 0:
         raise InputError(f"vectors are of shape {given.shape}, the index takes (n, {width})")
-    length = np.sqrt(np.einsum("ij,ij->i", given, given, dtype=np.float64))
+    # a sum along contiguous rows is the same whatever the number of rows; einsum's is not, nor that of a list's columns
+    length = np.sqrt(np.square(np.ascontiguousarray(given), dtype=np.float64).sum(axis=1))
     if not (np.isfinite(length).all() and length.all()):
         row = int(np.flatnonzero(~np.isfinite(length) | (length == 0))[0])
         fault = "is all zeros" if length[row] == 0 else "holds NaN or infinity"
