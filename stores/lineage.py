@@ -1,6 +1,7 @@
 """Where a value comes from: its evidence, who made it, in which run, with which model, prompt and schema, from what.
 
-The verdict first, then each extractor that it was merged from, then the seller's own field. What the rows and the run
+The verdict first, then each extractor that it was merged from, which agrees with it, differs, is silent or failed (or,
+where there is no verdict, found something), then the seller's own field. What the rows and the run
 do not tell, such as those of an earlier version, is named in the column `unknown`; what is empty and not named there
 does not exist: an extractor that reads words has no model. This module reads rows and runs, and opens no model.
 """
@@ -27,7 +28,7 @@ _COLUMNS: list[tuple[str, pa.DataType]] = [
     ("item_id", pa.string()),
     ("attribute", pa.string()),
     ("extractor", pa.string()),
-    ("role", pa.string()),  # verdict | agrees | differs | silent | failed | seller | migrated from
+    ("role", pa.string()),  # verdict | agrees | differs | found | silent | failed | seller | migrated from
     ("value", pa.string()),
     ("status", pa.string()),
     ("number", pa.float64()),
@@ -131,7 +132,7 @@ def _attribute(
     said: Sequence[tuple[Row, dict[str, Statement]]], name: str, ever: Sequence[Row]
 ) -> Iterator[dict[str, Any]]:
     """The verdict, and then who speaks of the attribute or failed, in the order of their rows."""
-    verdict: Statement = ()
+    verdict: Statement | None = None
     for row, says in sorted(said, key=lambda one: one[0]["extractor"] != VERDICT):
         who = row["extractor"]
         statement = statement_in("attributes", row, name, says)
@@ -170,11 +171,13 @@ def _made_at(row: Row) -> float:
     return made.timestamp() if made is not None else float("-inf")
 
 
-def _role(who: str, value: Said, verdict: Statement) -> str:
+def _role(who: str, value: Said, verdict: Statement | None) -> str:
     if who == VERDICT:
         return "verdict"
     if value.value is None:
         return "failed" if value.status == "failed" else "silent"
+    if verdict is None:
+        return "found"
     return "agrees" if any(_same(value, one) for one in verdict) else "differs"
 
 

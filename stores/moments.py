@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,12 +22,13 @@ from pyarrow import fs
 from lore_mm.errors import InputError, StoreError, nearest
 from lore_mm.tables import TABLES
 from stores.features import FeatureStore
+from stores.table_files import committed
 
 __all__ = ["Commit", "Moment", "commits", "moment_of", "versions_at"]
 
 _COMMIT = re.compile(r"([a-z_]+)@(\S*)")
+_NUMBER = re.compile("[0-9]{1,18}")
 _ENTRY = re.compile(r"(\d{20})\.json")
-_WAITING = 32  # threads where a log lies in a bucket: most of them wait for an answer
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # the operations of the Delta library that lore-mm uses; any other is told by its own name in small letters
 _KINDS = {
@@ -38,7 +38,6 @@ _KINDS = {
     "VACUUM START": "vacuum",
     "VACUUM END": "vacuum",
 }
-_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,91 +132,66 @@ def commits(store: FeatureStore, table: str) -> list[Commit]:
         StoreError: there is no such table, or its log cannot be read.
     """
     _must_be(store, table)
-    numbers = _entries(store, table)
-    told = _each(store, table, numbers, _whole)
-    times = np.maximum.accumulate(np.array([at for at, _, _ in told], np.int64)) if told else ()
+    told = list(_told(store, table))
+    times = np.maximum.accumulate([at for _, at, _, _ in told]) if told else ()
     return [
-        Commit(version, _time(int(at)), kind, rows)
-        for version, at, (_, kind, rows) in zip(numbers, times, told, strict=True)
+        Commit(version, _time(int(at)), kind, rows) for (version, _, kind, rows), at in zip(told, times, strict=True)
     ]
 
 
 def _of_commit(store: FeatureStore, table: str, number: str) -> Moment:
     _must_be(store, table)
-    present = store.version(table)
-    assert present is not None
-    if not (number.isascii() and number.isdigit()) or int(number) > present:
+    numbers, times = _log(store, table)
+    present = int(numbers[-1]) if len(numbers) else store.version(table)
+    if not _NUMBER.fullmatch(number) or int(number) > (present or 0):
         raise StoreError(f"table {table} has versions 0 to {present}, not {number or 'none'}")
-    numbers, times = _log(store, table, up_to=int(number))
-    if not len(numbers) or int(numbers[-1]) != int(number):
+    place = np.searchsorted(numbers, version := int(number))
+    if place == len(numbers) or numbers[place] != version:
         raise StoreError(f"when {table}@{number} was committed is not known: its entry of the log is gone")
-    return Moment(_time(int(times[-1])), table, int(number))
+    return Moment(_time(int(times[place])), table, version)
 
 
 def _must_be(store: FeatureStore, table: str) -> None:
     if table not in TABLES:
         raise StoreError(f"no table {table!r}{nearest(table, TABLES) or ';'} legal tables: {', '.join(TABLES)}")
-    if store.version(table) is None:
-        raise StoreError(f"no table {table} in {store.uri} yet; tables there: {', '.join(store.tables()) or 'none'}")
+    if table not in (there := store.tables()):
+        raise StoreError(f"no table {table} in {store.uri} yet; tables there: {', '.join(there) or 'none'}")
 
 
-def _log(store: FeatureStore, table: str, up_to: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _log(store: FeatureStore, table: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Versions, rising, and the milliseconds since 1970 that each counts as committed at, never falling."""
-    numbers = [n for n in _entries(store, table) if up_to is None or n <= up_to]
-    times = np.array(_each(store, table, numbers, _committed_ms), np.int64)
-    return np.array(numbers, np.int64), np.maximum.accumulate(times) if len(times) else times
+    told = [(version, at) for version, at, _, _ in _told(store, table)]
+    numbers, times = np.array(told, np.int64).reshape(-1, 2).T
+    return numbers, np.maximum.accumulate(times) if len(times) else times
 
 
-def _entries(store: FeatureStore, table: str) -> list[int]:
+def _told(store: FeatureStore, table: str) -> Iterator[tuple[int, int, str, int]]:
+    """What each entry of the log says of its commit: version, milliseconds since 1970, kind, rows."""
+    system = store.filesystem(table)
     try:
-        listed = store.filesystem(table).get_file_info(fs.FileSelector("_delta_log", allow_not_found=True))
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(store, table, error) from None
+        numbers = _entries(system)
+        for number, actions in zip(numbers, committed(system, numbers), strict=True):
+            info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+            at, operation = info.get("timestamp"), str(info.get("operation") or "unknown")
+            kind = _KINDS.get(operation, operation.lower())
+            yield number, _modified_ms(system, number) if at is None else int(at), kind, sum(_rows(actions))
+    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
+        what = " ".join(str(error).split())[:300]
+        raise StoreError(f"cannot read the log of {table} in {store.uri}: {what}") from None
+
+
+def _entries(system: fs.FileSystem) -> list[int]:
+    listed = system.get_file_info(fs.FileSelector("_delta_log", allow_not_found=True))
     return sorted(int(named[1]) for info in listed if (named := _ENTRY.fullmatch(info.base_name)))
 
 
-def _each(
-    store: FeatureStore, table: str, numbers: Sequence[int], read: Callable[[fs.FileSystem, str], _Made]
-) -> list[_Made]:
-    """What `read` makes of each entry, in order; from a bucket many at once."""
-    system = store.filesystem(table)
-    paths = [f"_delta_log/{number:020}.json" for number in numbers]
-    try:
-        if store.folder is not None:
-            return [read(system, path) for path in paths]
-        with ThreadPoolExecutor(_WAITING, "log") as pool:
-            return list(pool.map(lambda path: read(system, path), paths))
-    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
-        raise _unreadable(store, table, error) from None
-
-
-def _committed_ms(system: fs.FileSystem, path: str) -> int:
-    with system.open_input_stream(path) as entry:
-        for line in entry.read().splitlines():
-            if line.startswith(b'{"commitInfo"'):
-                at = json.loads(line)["commitInfo"].get("timestamp")
-                break
-        else:
-            at = None
-    return int(at) if at is not None else _modified_ms(system, path)
-
-
-def _modified_ms(system: fs.FileSystem, path: str) -> int:
+def _modified_ms(system: fs.FileSystem, version: int) -> int:
     """Of an entry that says no time, that of its file."""
-    return int(system.get_file_info(path).mtime_ns or 0) // 1_000_000
-
-
-def _whole(system: fs.FileSystem, path: str) -> tuple[int, str, int]:
-    with system.open_input_stream(path) as entry:
-        actions = [json.loads(line) for line in entry.read().splitlines()]
-    info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
-    at, operation = info.get("timestamp"), str(info.get("operation") or "unknown")
-    kind = _KINDS.get(operation, operation.lower())
-    rows = sum(_rows(actions)) if kind != "compaction" else 0
-    return int(at) if at is not None else _modified_ms(system, path), kind, rows
+    return int(system.get_file_info(f"_delta_log/{version:020}.json").mtime_ns or 0) // 1_000_000
 
 
 def _rows(actions: Sequence[Any]) -> Iterator[int]:
+    """The rows that the files of a commit brought; none where they hold again what was there."""
     for action in actions:
         if "add" in action and action["add"]["dataChange"]:
             yield int(json.loads(action["add"].get("stats") or "{}").get("numRecords", 0))
@@ -225,7 +199,3 @@ def _rows(actions: Sequence[Any]) -> Iterator[int]:
 
 def _time(ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=ms)
-
-
-def _unreadable(store: FeatureStore, table: str, error: Exception) -> StoreError:
-    return StoreError(f"cannot read the log of {table} in {store.uri}: {' '.join(str(error).split())[:300]}")

@@ -101,7 +101,7 @@ def _facts(line: Row) -> Iterable[tuple[str, str]]:
     if line["error"]:
         yield "error", line["error"]
     started = f", started {_when(line['started_at'])}" if line["started_at"] else ""
-    since = f", as it stood since {_when(line['since'])} ({_run(line['since_run_id'])})" if line["since"] else ""
+    since = f", and the same since {_when(line['since'])} ({_run(line['since_run_id'])})" if line["since"] else ""
     yield from fact("made", "made_at", text=_when(line["made_at"]) + since)
     yield from fact("run", "run_id", "job", text=_of(line["run_id"], f"{line['job'] or 'job unknown'}{started}"))
     yield from fact("command", "command", text=line["command"] or "")
@@ -116,11 +116,9 @@ def _facts(line: Row) -> Iterable[tuple[str, str]]:
     parts = ", ".join(f"{one['name']} {(one['sha'] or '-')[:_SHA]}" for one in line["made_from"] or ())
     yield from fact("made from", "made_from", text=parts)
     if line["calls"] is not None:
-        yield (
-            "cost",
-            f"{line['calls']} calls, {line['prompt_tokens']:,} tokens of prompts, {line['completion_tokens']:,} of"
-            " replies, for all attributes of the row",
-        )
+        calls = f"{line['calls']} call{'' if line['calls'] == 1 else 's'}"
+        prompts, replies = (f"{line[name] or 0:,}" for name in ("prompt_tokens", "completion_tokens"))
+        yield "cost", f"{calls}, {prompts} tokens of prompts, {replies} of replies, for all attributes of the row"
     else:
         yield from fact("cost", "calls")
 

@@ -92,7 +92,7 @@ def committed_files(system: fs.FileSystem, table: str, versions: Sequence[int]) 
 def committed(system: fs.FileSystem, versions: Sequence[int]) -> Iterator[list[Any]]:
     """The actions of these commits, in their order. `system` is the table's folder.
 
-    Some entries of the log are read at once, as a bucket answers slowly one by one.
+    Of a log in a bucket some entries are read at once, as it answers slowly one by one.
 
     Raises:
         OSError: an entry is not there to be read.
@@ -103,7 +103,8 @@ def committed(system: fs.FileSystem, versions: Sequence[int]) -> Iterator[list[A
         with system.open_input_stream(f"_delta_log/{version:020}.json") as entry:
             return [json.loads(line) for line in entry.read().splitlines()]
 
-    if len(versions) <= _AT_ONCE:
+    local = isinstance(system, fs.SubTreeFileSystem) and isinstance(system.base_fs, fs.LocalFileSystem)
+    if local or len(versions) <= _AT_ONCE:
         yield from map(read, versions)
         return
     with ThreadPoolExecutor(_AT_ONCE, "log") as readers:

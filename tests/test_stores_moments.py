@@ -118,7 +118,7 @@ def test_what_is_no_moment(store: FeatureStore) -> None:
         "no table 'attribute', did you mean 'attributes'? legal tables: items,"
     )
     assert message(StoreError, lambda: versions_at(store, "labels@1")).startswith("no table labels in ")
-    for wrong in ("7", "-1", "x", "1@2", "1.0", "٣"):
+    for wrong in ("7", "-1", "x", "1@2", "1.0", "٣", "9" * 5000):
         assert message(StoreError, lambda wrong=wrong: versions_at(store, f"items@{wrong}")) == (
             f"table items has versions 0 to 2, not {wrong}"
         )
