@@ -37,6 +37,7 @@ from jobs.plan import Counts, Plan, given_up, make_plan, others_gone, read_runs,
 from jobs.run_options import RunOptions
 from jobs.stamp import stamp
 from jobs.standing import Standing, hashes_of, standing_in
+from jobs.tidy import tidy
 from jobs.watch import Watch, spent_by
 from jobs.work import Recalls, Work, verdicts
 from jobs.workers import this_worker
@@ -105,6 +106,8 @@ def run_job(
             new_run = False
             continue
         _report(store, work, counts)
+        if going.was_last:
+            tidy(store, work.table, "runs")
         moved_on = [name for name, version in plan.inputs.items() if store.version(name) != version]
         if not (resumed and moved_on):
             return counts
@@ -155,6 +158,7 @@ class _Run:
     metrics_port: str | None = None
     elsewhere: Elsewhere | None = None
     at_work: bool = False  # this process is a worker of it, and has said so
+    was_last: bool = False  # it was this process that ended it
     standing: Standing = field(init=False)
     wanted: Wanted = field(init=False)
     partitions: list[Partition] = field(init=False)
@@ -210,7 +214,7 @@ class _Run:
         if not counts.add_up or counts.n_in != len(self.wanted):
             raise StoreError(f"{plan.run_id}: the counts do not add up: {counts} for {len(self.wanted)} rows of input")
         if self.started:
-            write_event(self.store, plan, "finished", counts)
+            self.was_last = write_event(self.store, plan, "finished", counts)
         return counts
 
     def _partition(self, part: Partition) -> Iterator[Counts | None]:

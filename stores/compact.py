@@ -18,7 +18,7 @@ from lore_mm.errors import StoreError
 from stores.features import FeatureStore
 from stores.rewrite import Group, Target, Upkeep
 
-__all__ = ["Compacted", "compact", "mergeable"]
+__all__ = ["Compacted", "compact", "foreseen"]
 
 _SMALL = 4  # files below one part in so many of the target are merged with their like
 _TRIES = 16  # while others change the same files
@@ -61,10 +61,12 @@ def compact(store: FeatureStore, table: str, target: Target | None = None) -> Co
     return Compacted(before[0], (after := _size(Upkeep(store, table).groups))[0], before[1], after[1])
 
 
-def mergeable(store: FeatureStore, table: str, target: Target | None = None) -> int:
-    """How many small files stand beside another one, so that compaction would merge them."""
-    delta_files = Upkeep(store, table).groups
-    return sum(_size(run)[0] for run in _runs(delta_files, target or Target()))
+def foreseen(store: FeatureStore, table: str, target: Target | None = None) -> Compacted:
+    """About what compaction would make of a table: the fewest files; the bytes, which would be fewer, as they are."""
+    groups = Upkeep(store, table).groups
+    files, n_bytes = _size(groups)
+    fewer = sum(_size(run)[0] - 1 for run in _runs(groups, target or Target()))
+    return Compacted(files, files - fewer, n_bytes, n_bytes)
 
 
 def _runs(groups: Iterable[Group], target: Target, latest: int | None = None) -> Iterator[list[Group]]:

@@ -24,7 +24,7 @@ import stores.vacuum
 from lore_mm.errors import InputError, StoreError
 from lore_mm.tables import ATTRIBUTES, LABELS, RUNS
 from stores.changes import touched_keys
-from stores.compact import compact, mergeable
+from stores.compact import compact, foreseen
 from stores.features import FeatureStore, open_store
 from stores.retention import drop_replaced
 from stores.rewrite import Target, Upkeep
@@ -88,7 +88,7 @@ def test_small_files_become_one_and_every_row_keeps_its_place(store: FeatureStor
     for i in range(12):
         label(store, f"q{i % 3}", f"L{i % 4 + 1}", rows=i % 3 + 1)
     before, newest = all_rows(store, "labels"), store.latest("labels").collect()
-    assert mergeable(store, "labels") == 12
+    assert foreseen(store, "labels").files == 1
     done = compact(store, "labels")
     assert (done.files_before, done.files) == (12, 1)
     assert done.bytes < done.bytes_before
@@ -96,7 +96,7 @@ def test_small_files_become_one_and_every_row_keeps_its_place(store: FeatureStor
     assert store.latest("labels").collect().equals(newest)
     assert pa.Table.from_batches(store.batches("labels")).equals(before.to_arrow().cast(LABELS))
     assert store.count("labels") == before.height
-    assert mergeable(store, "labels") == 0
+    assert foreseen(store, "labels") == foreseen(store, "labels", Target(rows=1))
 
 
 def test_what_is_compact_is_left_alone(store: FeatureStore) -> None:
