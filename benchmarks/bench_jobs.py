@@ -13,10 +13,17 @@ changed, what a run broken off at its half costs before it goes on, and bare `wr
 very same rows in the same pieces. `share` is the part of the bare rate that the job keeps.
 
 pictures: a job over items with one JPEG of 384 × 384 pixels each, made of the demo catalogue's photos, against a bare
-loop of Pillow that opens the same files and decodes them to RGB, with as many threads.
+loop of Pillow over the same files, `Image.open(path).convert("RGB")` with as many threads. The two take turns, each
+time in a fresh process with Pillow as it comes, the files having been read before; `share` is the median over the
+turns of a job against the mean of the loops before and after it. The job keeps what it decoded until its micro-batch is
+made, and hashes every file; the loop does neither, and `convert` copies the pixels once more. `other_us` is what
+the job takes a row, in µs of the processor, where items have no pictures: planning, rows, commits.
 
 memory: the same job over few and over many rows: the most memory a process held (`peak_mib`) and what it held before
-it began (`imports_mib`); processor time a row in windows of 100,000 rows, as rates.
+it began (`imports_mib`). Whether a row costs the same at the end as at the beginning: `fifths_us_a_row` are medians
+over the micro-batches of each fifth of a run, and `drift` is by what share of the median a micro-batch comes to cost
+more from the first to the last, by the slope of Theil and Sen, with its interval of 95 %. A checkpoint of the log,
+every twentieth commit of a small table, costs its micro-batch more, and each commit until the next one a little.
 """
 
 from __future__ import annotations
@@ -24,14 +31,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
+import numpy as np
 import pyarrow as pa
 import typer
 from deltalake import write_deltalake
@@ -48,6 +58,7 @@ from stores.features import FeatureStore, open_store
 
 PHOTOS = Path(__file__).parents[1] / "examples" / "demo"
 WINDOW = 100_000
+THREADS = min(16, os.cpu_count() or 1)
 
 
 class Trivial:
@@ -157,20 +168,26 @@ def make_rows(folder: Path, rows: int, batch_rows: int) -> dict[str, Any]:
     processor, clock = timed(lambda: run_job(store, work, batch_rows=batch_rows))
     if store.count("demands") != rows:
         raise AssertionError(f"{store.count('demands')} rows of {rows}")
-    ticks = [*work.ticks, (work.done, began + processor)]
-    marks = [next(tick for tick in ticks if tick[0] >= min(start, work.done)) for start in range(0, work.done, WINDOW)]
-    marks.append(ticks[-1])
-    windows = [round((b[0] - a[0]) / (b[1] - a[1])) for a, b in pairwise(marks) if b[0] > a[0]]
+    costs = [b[1] - a[1] for a, b in pairwise(work.ticks)]  # of whole micro-batches, the last one left out
     return {
         "rows": rows,
         "batch_rows": batch_rows,
         "rows_core_s": round(work.done / processor),
         "rows_s": round(work.done / clock),
-        "first_row_after_core_s": round(ticks[0][1] - began, 3),
-        "windows_rows_core_s": windows,
+        "first_row_after_core_s": round(work.ticks[0][1] - began, 3),
+        "costs_s": costs,
         "imports_mib": imports,
         "peak_mib": peak_mib(),
     }
+
+
+def drift(costs: Sequence[float]) -> list[float]:
+    """By what share of their median costs grow from the first to the last, and its interval of 95 %."""
+    from scipy.stats import theilslopes  # not above: it would be held by the processes whose memory is measured
+
+    found = theilslopes(costs)
+    whole = len(costs) / median(costs)
+    return [round(float(slope) * whole, 3) for slope in (found.slope, found.low_slope, found.high_slope)]
 
 
 def make_nothing(folder: Path, rows: int, batch_rows: int) -> dict[str, Any]:
@@ -212,8 +229,8 @@ def make_bare(folder: Path, rows: int, batch_rows: int) -> dict[str, Any]:
     return {"bare_rows_core_s": round(rows / processor), "bare_rows_s": round(rows / clock), "commits": len(pieces)}
 
 
-def make_pictures(folder: Path, n: int, batch_rows: int) -> dict[str, Any]:
-    """A job that is bound by decoding, between two bare loops."""
+def make_shop(folder: Path, n: int) -> None:
+    """Pictures, and the store of an item for each."""
     photos = sorted(path for path in PHOTOS.rglob("*") if path.suffix in (".jpg", ".jpeg", ".png", ".webp"))
     for i in range(n):
         if i < len(photos):
@@ -221,35 +238,53 @@ def make_pictures(folder: Path, n: int, batch_rows: int) -> dict[str, Any]:
                 photo.convert("RGB").resize((384, 384)).save(folder / f"{i:06}.jpg", quality=90)
         else:
             (folder / f"{i:06}.jpg").write_bytes((folder / f"{i % len(photos):06}.jpg").read_bytes())
-    store = open_store(folder / "store", create=True)
-    ingest_items(store, folder)
-    threads = min(16, os.cpu_count() or 1)
+    ingest_items(open_store(folder / "store", create=True), folder)
+
+
+def decode_all(folder: Path, n: int) -> tuple[float, float]:
+    """The bare loop."""
 
     def decode(i: int) -> int:
         with Image.open(folder / f"{i:06}.jpg") as picture:
             return picture.convert("RGB").width
 
     def bare() -> None:
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(THREADS) as pool:
             if sum(pool.map(decode, range(n))) != 384 * n:
                 raise AssertionError("not the pictures that were written")
 
-    bare()  # the files are in memory from here on
-    before = timed(bare)
-    job = timed(lambda: run_job(store, Glance(store, PicturePolicy()), batch_rows=batch_rows))
-    after = timed(bare)
-    processor, clock = ((a + b) / 2 for a, b in zip(before, after, strict=True))
-    return {
-        "pictures": n,
-        "batch_rows": batch_rows,
-        "threads": threads,
-        "job_pictures_core_s": round(n / job[0]),
-        "bare_pictures_core_s": round(n / processor),
-        "share_core": round(processor / job[0], 3),
-        "job_pictures_s": round(n / job[1]),
-        "bare_pictures_s": round(n / clock),
-        "share": round(clock / job[1], 3),
-    }
+    return timed(bare)
+
+
+def glance_at_all(folder: Path, batch_rows: int, with_pictures: bool = True) -> tuple[float, float]:
+    """The job, on a store of its own."""
+    with tempfile.TemporaryDirectory() as place:
+        shutil.copytree(folder / "store", Path(place) / "store")
+        store = open_store(Path(place) / "store")
+        work = Glance(store, PicturePolicy(), with_pictures)
+        return timed(lambda: run_job(store, work, batch_rows=batch_rows))
+
+
+def measure_pictures(n: int, batch_rows: int, turns: int) -> dict[str, Any]:
+    """A job that is bound by decoding, and a bare loop, in turns."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fresh(make_shop, folder, n)
+        fresh(decode_all, folder, n)  # the files are in memory from here on
+        loops, jobs = [fresh(decode_all, folder, n)], []
+        for _ in range(turns):
+            jobs.append(fresh(glance_at_all, folder, batch_rows))
+            loops.append(fresh(decode_all, folder, n))
+        other = median(fresh(glance_at_all, folder, batch_rows, False)[0] for _ in range(turns))
+    said: dict[str, Any] = {"pictures": n, "batch_rows": batch_rows, "threads": THREADS, "turns": turns}
+    for kind, suffix in enumerate(("_core", "")):  # of the processor, of the clock
+        job, bare = [one[kind] for one in jobs], [one[kind] for one in loops]
+        shares = sorted((a + b) / 2 / c for (a, b), c in zip(pairwise(bare), job, strict=True))
+        said[f"job_pictures{suffix}_s"] = round(n / median(job))
+        said[f"bare_pictures{suffix}_s"] = round(n / median(bare))
+        said[f"share{suffix}"] = round(median(shares), 3)
+        said[f"share{suffix}_range"] = [round(shares[0], 3), round(shares[-1], 3)]
+    return said | {"other_us": round(other / n * 1e6, 1)}
 
 
 def fresh(action: Callable[..., Any], *arguments: Any) -> Any:
@@ -282,18 +317,18 @@ def measure_memory(sizes: Sequence[int], batch_rows: int) -> Iterator[dict[str, 
         with tempfile.TemporaryDirectory() as name:
             fresh(make_queries, Path(name), rows)
             made = fresh(make_rows, Path(name), rows, batch_rows)
-            yield made
+            costs = made.pop("costs_s")
+            fifths = [round(median(part) / batch_rows * 1e6, 2) for part in np.array_split(costs, 5)]
+            yield made | {"fifths_us_a_row": fifths, "drift": drift(costs)}
             again = fresh(make_nothing, Path(name), rows, batch_rows)
             yield again
-        found.append((made, again))
+        found.append((made | {"drift": drift(costs)}, again))
     (few, few_again), (many, many_again) = found[0], found[-1]
-    windows = many["windows_rows_core_s"]
     yield {
         "peak_many_to_few": round(many["peak_mib"] / few["peak_mib"], 3),
         "rerun_peak_many_to_few": round(many_again["peak_mib"] / few_again["peak_mib"], 3),
         "cost_many_to_few": round(few["rows_core_s"] / many["rows_core_s"], 3),
-        "window_slowest_to_mean": round(min(windows) * len(windows) / sum(windows), 3),
-        "window_fastest_to_mean": round(max(windows) * len(windows) / sum(windows), 3),
+        "drift": many["drift"],
     }
 
 
@@ -302,6 +337,7 @@ def main(
     rows: Annotated[list[int] | None, typer.Option(min=1, help="Rows of input; memory takes several.")] = None,
     batch_rows: Annotated[list[int] | None, typer.Option(help="Sizes of a micro-batch; repeatable.")] = None,
     pictures: Annotated[int, typer.Option(min=1, help="Pictures of the job that is bound by decoding.")] = 4096,
+    turns: Annotated[int, typer.Option(min=1, help="How often that job is run, between bare loops.")] = 5,
 ) -> None:
     """Measure what the spine of a job costs, against the bare work beneath it."""
     parts = only or ["rows", "pictures"]
@@ -310,8 +346,7 @@ def main(
             n = (rows or [50_000])[0]
             print_json(measure_rows(n if size > 256 else min(n, 25_600), size))
     if "pictures" in parts:
-        with tempfile.TemporaryDirectory() as folder:
-            print_json(fresh(make_pictures, Path(folder), pictures, (batch_rows or [256])[0]))
+        print_json(measure_pictures(pictures, (batch_rows or [256])[0], turns))
     if "memory" in parts:
         for found in measure_memory(rows or [100_000, 1_000_000], (batch_rows or [8192])[0]):
             print_json(found)
