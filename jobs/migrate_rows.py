@@ -97,12 +97,13 @@ def migrated_row(
     Values that nothing happens to are as they were, to the last field. What the row has cost stays with the row before.
     """
     found = row["attributes"] or []
-    values = [attribute_from_row(value) for value in found]
+    light = [_Light(value["name"], value["value"], value["number"], value["unit"]) for value in found]
     asked = {pair["name"]: pair["sha"] for pair in row["asked_with"] or ()}
-    decision = decide(values, row["category"], migration, destination, asked)
-    tally.add(row["item_id"], row["extractor"], values, decision)
+    decision = decide(light, row["category"], migration, destination, asked)
+    tally.add(row["item_id"], row["extractor"], light, decision)
     if not decision.acts:
         return None
+    values = _looked_into(found, light, decision)
     done = migrate(values, row["category"], migration, destination, decision)
     as_it_was = {id(value): given for value, given in zip(values, found, strict=True)}
     return {
@@ -116,9 +117,18 @@ def migrated_row(
             row["category"],
             decision,
             destination,
-            {value.name for value, fate in zip(values, decision.fates, strict=True) if fate.acts},
+            {value.name for value, fate in zip(light, decision.fates, strict=True) if fate.acts},
         ),
     }
+
+
+def _looked_into(found: Sequence[Any], light: Sequence[_Light], decision: Decision) -> list[Any]:
+    """The values in which something changes, or that something may come to; of the others no more than is known."""
+    meant = {name for fate in decision.fates if fate.acts for name, _ in fate.results}
+    return [
+        attribute_from_row(given) if fate.acts or value.name in meant else value
+        for given, value, fate in zip(found, light, decision.fates, strict=True)
+    ]
 
 
 def _of_kind(made_from: Sequence[Mapping[str, Any]] | None, decision: Decision) -> list[dict[str, Any]] | None:

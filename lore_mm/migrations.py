@@ -237,7 +237,8 @@ def _fate(value: Said, step: Step | None) -> Fate:
     whole = (step.label,) if step.to else ()
     moved = step.to or step.name
     if value.value is not None:
-        word = fold(value.value) if value.number is None else ""  # a number is not a word for a value
+        # a number is not a word for a value
+        word = fold(value.value) if value.number is None and (step.parts or step.new_values) else ""
         if word in step.parts:
             old, parts = step.parts[word]
             return Fate(tuple(parts.items()), (step.split_label(old),), None, step)
@@ -257,10 +258,12 @@ def _keep_apart(values: Sequence[Said], fates: list[Fate], multi: Callable[[str]
 
     What stays may stand in the way of another, so it is looked at again until nothing changes.
     """
-    while True:
+    while arrivals := _arrivals(values, fates):
         meeting: dict[str, dict[str, set[object]]] = {}  # new name → old name → what is said
         for value, fate in zip(values, fates, strict=True):
             for name, new in fate.results:
+                if name not in arrivals:
+                    continue
                 told = meeting.setdefault(name, {}).setdefault(value.name, set())
                 if value.value is not None:
                     told.add((value.number, value.unit) if value.number is not None and not new else
@@ -279,6 +282,17 @@ def _keep_apart(values: Sequence[Said], fates: list[Fate], multi: Callable[[str]
                 fates[i] = Fate(((value.name, None),), fate.labels, stuck[value.name], fate.step)
 
 
+def _arrivals(values: Sequence[Said], fates: Sequence[Fate]) -> set[str]:
+    """The names that something comes to from another."""
+    return {
+        name
+        for value, fate in zip(values, fates, strict=True)
+        if fate.acts
+        for name, _ in fate.results
+        if name != value.name
+    }
+
+
 def _new_names(
     values: Sequence[Said], fates: Sequence[Fate], steps: Mapping[str, Step | None]
 ) -> dict[str, str | None]:
@@ -288,7 +302,10 @@ def _new_names(
         of.setdefault(value.name, []).append(fate)
     names: dict[str, str | None] = {}
     come: dict[str, set[str]] = {}  # new name → the old ones that led to it
+    arrivals = _arrivals(values, fates) | {step.to for step in steps.values() if step and step.to}
     for name, step in steps.items():
+        if step is None and name not in arrivals:
+            continue
         mine = of.get(name, ())
         led = {result for fate in mine for result, _ in fate.results}
         if step is None or name == CATEGORY:
