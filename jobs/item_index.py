@@ -142,7 +142,7 @@ def _touched(store: FeatureStore, standing: VectorIndex, manifest: dict[str, Any
 def _tell(index: VectorIndex, did: str, bad: int) -> None:
     told = index.manifest
     if bad:
-        say(f"{bad:,} items have a vector of another width, or with NaN or infinity in it: it is left out")
+        say(f"left out because of another width, NaN or infinity: the vectors of {bad:,} rows")
     how = "exact" if told["kind"] == "flat" else f"recall at 10: {told['recall_at_10']}"
     widely = "".join(f", {name} {value}" for name, value in told["search"].items())
     say(f"index {INDEX}: {did}; {len(index):,} items, {told['kind']}{widely}, {how}")
