@@ -47,8 +47,8 @@ class Commit:
     Attributes:
         version: the table's version after it.
         at: when it counts as made, in UTC, to the millisecond; never before an earlier version.
-        kind: created, append, compaction, vacuum, or the name of another operation of the Delta library.
-        rows: how many rows it brought, 0 where it only holds again what was there.
+        kind: created, append, compaction, retention, vacuum, or the name of another operation of the Delta library.
+        rows: how many rows it brought; none where it holds again all or some of what was there.
     """
 
     version: int
@@ -173,7 +173,9 @@ def _told(store: FeatureStore, table: str) -> Iterator[tuple[int, int, str, int]
         for number, actions in zip(numbers, committed(system, numbers), strict=True):
             info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
             at, operation = info.get("timestamp"), str(info.get("operation") or "unknown")
-            kind = _KINDS.get(operation, operation.lower())
+            kind = str(
+                info.get("lore") or _KINDS.get(operation, operation.lower())
+            )  # `stores.rewrite` says what it did
             yield number, _modified_ms(system, number) if at is None else int(at), kind, sum(_rows(actions))
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         what = " ".join(str(error).split())[:300]
@@ -191,7 +193,9 @@ def _modified_ms(system: fs.FileSystem, version: int) -> int:
 
 
 def _rows(actions: Sequence[Any]) -> Iterator[int]:
-    """The rows that the files of a commit brought; none where they hold again what was there."""
+    """The rows that the files of a commit brought; none where they stand for others."""
+    if any("remove" in action for action in actions):
+        return
     for action in actions:
         if "add" in action and action["add"]["dataChange"]:
             yield int(json.loads(action["add"].get("stats") or "{}").get("numRecords", 0))

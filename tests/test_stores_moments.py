@@ -9,8 +9,10 @@ from deltalake import DeltaTable
 
 from lore_mm.errors import InputError, LoreError, StoreError
 from lore_mm.types import Item
+from stores.compact import compact
 from stores.features import FeatureStore, open_store
 from stores.moments import Commit, commits, moment_of, versions_at
+from stores.retention import drop_replaced
 from stores.snapshot import Snapshot
 from tests.stored_past import at, found, put, put_items, set_clock, value
 
@@ -102,6 +104,22 @@ def test_commits(store: FeatureStore) -> None:
     ]
     assert told[1] == Commit(1, at(3), "append", 1)
     assert versions_at(store, told[3].at) == {"items": 2, "attributes": 3}
+
+
+def test_commits_of_upkeep(store: FeatureStore) -> None:
+    before = store.version("attributes")
+    assert before is not None
+    compact(store, "attributes")
+    told = commits(store, "attributes")[before + 1 :]
+    assert told and {(one.kind, one.rows) for one in told} == {("compaction", 0)}
+    compacted = store.version("attributes")
+    assert compacted is not None
+    assert drop_replaced(store, "attributes", 0) == 1
+    told = commits(store, "attributes")[compacted + 1 :]
+    assert told and {(one.kind, one.rows) for one in told} == {("retention", 0)}
+    assert versions_at(store, f"attributes@{before}")["attributes"] == before
+    assert Snapshot(store).history("a", "color")["value"].to_pylist() == ["blue"]
+    assert Snapshot.as_of(store, "attributes@1").history("a", "color")["value"].to_pylist() == ["red"]
 
 
 def test_what_is_no_moment(store: FeatureStore) -> None:
