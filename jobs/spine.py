@@ -44,6 +44,7 @@ from jobs.workers import this_worker
 from lore_mm.console import heed_interrupts, say
 from lore_mm.errors import InputError, LoreError, PlanError, StoreError
 from lore_mm.tables import TABLES
+from stores.changes import touched_keys
 from stores.features import FeatureStore
 
 __all__ = ["run_job"]
@@ -108,14 +109,22 @@ def run_job(
         _report(store, work, counts)
         if going.was_last:
             tidy(store, work.table, "runs")
-        moved_on = [name for name, version in plan.inputs.items() if store.version(name) != version]
-        if not (resumed and moved_on):
+        moved_on = [name for name, version in plan.inputs.items() if resumed and _moved_on(store, name, version)]
+        if not moved_on:
             return counts
         new_run = False
         say(
             f"{work.job}: the interrupted run is finished; {', '.join(moved_on)} changed since it began: "
             "going on with what is new"
         )
+
+
+def _moved_on(store: FeatureStore, table: str, version: int) -> bool:
+    """Whether rows were written to a table since a version; what was only compacted says the same."""
+    if (now := store.version(table)) == version:
+        return False
+    touched = None if now is None else touched_keys(store, table, version, now)
+    return touched is None or touched.num_rows > 0
 
 
 def _scope(options: RunOptions) -> dict[str, Any]:

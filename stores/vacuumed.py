@@ -26,7 +26,7 @@ def note_vacuumed(system: fs.FileSystem, version: int) -> None:
         OSError: it cannot be written.
     """
     if version > _last(system):
-        with system.open_output_stream(f"{_NOTE}.tmp") as note:
+        with system.open_output_stream(f"{_NOTE}.tmp", buffer_size=1024) as note:  # unbuffered, a bucket takes no bytes
             note.write(json.dumps({"version": version}).encode())
         system.move(f"{_NOTE}.tmp", _NOTE)
 
