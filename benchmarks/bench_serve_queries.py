@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import random
 import statistics
 import tempfile
@@ -19,17 +18,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import lmdb
-from bench_stores import say
+import msgspec
+from bench_online import say
 
 from extractors.query.knowledge import KnowledgeEngine
 from lore_mm.knowledge import load_knowledge
-from lore_mm.rows import demands_table, understanding_from_row
+from lore_mm.rows import demands_table
 from lore_mm.types import Provenance, Query, Understanding
 from stores.features import FeatureStore, open_store
+from stores.online import DATABASES, open_databases
+from stores.online_codec import collector_paused, key_of
 from stores.online_write import build_online
 from stores.snapshot import Snapshot
-from stores.understood import query_key
+from stores.understood import Understood, query_key
 
 HEADS = "running shoes|sofa|lamp|laptop|backpack|coffee maker|dress|headphones|desk|tent".split("|")
 WORDS = "red|black|cotton|leather|nike|for kids|under 50 dollars|size 42|without laces|vintage|waterproof|2 pack".split(
@@ -61,26 +62,22 @@ def queries(n: int) -> list[Query]:
 def bench_view(store: FeatureStore, texts: list[str]) -> None:
     """The view beside a bare get and decode of the same bytes, by keys made before."""
     view = build_online(store)
-    keys = [b"=" + query_key(text).encode() for text in texts]
-    path = next((store.folder or Path()).glob("online/v-*/data.mdb"))
-    size = path.stat().st_size / view.queries
-    copy = path.with_name("copy.mdb")  # LMDB opens a file once in a process
-    copy.write_bytes(path.read_bytes())
-    with lmdb.open(str(copy), subdir=False, lock=False, readonly=True, max_dbs=3) as raw:
-        database = raw.open_db(b"queries", create=False)
+    keys = [key_of(query_key(text)) for text in texts]
+    size = view.manifest.bytes / view.queries
+    database = open_databases(view.environment)[DATABASES.index("queries")]
+    decode = msgspec.msgpack.Decoder(Understood).decode
 
-        def bare() -> list[Understanding]:
-            with raw.begin(buffers=True) as transaction:
-                found = (transaction.get(key, db=database) or b"" for key in keys)
-                return [understanding_from_row(json.loads(str(data, "utf-8"))) for data in found]
+    def bare() -> list[Understanding]:
+        with view.environment.begin() as transaction, collector_paused():
+            return [decode(transaction.get(key, None, database)).understanding for key in keys]
 
-        def bytes_only() -> list[object]:
-            with raw.begin() as transaction:
-                return [transaction.get(key, db=database) for key in keys]
+    def bytes_only() -> list[object]:
+        with view.environment.begin() as transaction:
+            return [transaction.get(key, None, database) for key in keys]
 
-        if view.understood(texts) != bare():
-            raise SystemExit("the view and the bare engine give other understandings")
-        ours, theirs, least = seconds(lambda: view.understood(texts), bare, bytes_only)
+    if view.understood(texts) != bare():
+        raise SystemExit("the view and the bare engine give other understandings")
+    ours, theirs, least = seconds(lambda: view.understood(texts), bare, bytes_only)
     each = f"{1e6 * ours / len(texts):.1f} µs each, {len(texts) / ours:,.0f}/s; {size:,.0f} bytes a query on disk"
     say("served by text / LMDB get and decode of the same bytes, look-ups per second", theirs / ours, each)
     say("served by text / LMDB get of the bytes alone", least / ours, f"{len(texts) / least:,.0f} gets/s")

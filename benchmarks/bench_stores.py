@@ -9,7 +9,6 @@ engine taking turns, so that a machine that is busy for a moment slows both.
 from __future__ import annotations
 
 import json
-import random
 import statistics
 import sys
 import tempfile
@@ -18,23 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
-import lmdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lore_mm.rows import (
-    attribute_from_row,
-    attribute_to_row,
-    attributes_table,
-    item_from_row,
-    item_to_row,
-    provenance_to_row,
-)
+from lore_mm.rows import attributes_table, item_to_row, provenance_to_row
 from lore_mm.tables import ITEMS
-from lore_mm.types import AttributeValue, Item, ItemFeatures, Provenance
+from lore_mm.types import AttributeValue, Item, Provenance
 from stores.features import FeatureStore, open_store
-from stores.online_write import build_online
 from stores.snapshot import Snapshot
 from stores.vector_files import load_faiss
 from stores.vectors import build_index
@@ -130,38 +120,6 @@ def bench_sql(store: FeatureStore, n: int) -> None:
         say("SQL / DuckDB on the bare Parquet, queries per second", theirs / ours, f"{n} items, {ours:.4f} s: {asked}")
 
 
-def bench_get(store: FeatureStore, n: int) -> None:
-    """Random ids, decoded to the same objects on both sides."""
-    build_online(store)
-    snapshot = Snapshot(store)
-    ids = [f"item-{i}" for i in random.Random(0).choices(range(n), k=5_000)]
-    raw = lmdb.open(str(store.folder) + "-raw", map_size=1 << 34)
-    with raw.begin(write=True) as transaction:
-        for row, i in zip(item_table(n).to_pylist(), range(n), strict=True):
-            row.pop("provenance")
-            merged = {"item": row, "attributes": [attribute_to_row(a) for a in values(i)]}
-            transaction.put(row["item_id"].encode(), json.dumps(merged).encode())
-
-    def bare() -> list[ItemFeatures]:
-        found = []
-        with raw.begin() as transaction:
-            for item_id in ids:
-                row = json.loads(transaction.get(item_id.encode()))
-                found.append(
-                    ItemFeatures(item_from_row(row["item"]), tuple(map(attribute_from_row, row["attributes"])))
-                )
-        return found
-
-    if [f.item if f else None for f in snapshot.get(ids)] != [f.item for f in bare()]:
-        raise SystemExit("get and bare LMDB differ")
-    ours, theirs = seconds(lambda: snapshot.get(ids), bare)
-    say(
-        "get / bare LMDB get and decode, ids per second",
-        theirs / ours,
-        f"{n} items: {ours / len(ids) * 1e6:.1f} µs an id",
-    )
-
-
 def bench_search(folder: Path, n: int, width: int = 256) -> None:
     """Clustered vectors, queries near stored ones."""
     rng = np.random.default_rng(0)
@@ -201,7 +159,6 @@ def main(n_items: int = 100_000, n_vectors: int = 49_999) -> None:
         store.append("attributes", attribute_table(n_items))
         bench_append(folder, n_items)
         bench_sql(store, n_items)
-        bench_get(store, n_items)
         bench_search(folder, n_vectors)
 
 

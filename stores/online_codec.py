@@ -96,7 +96,10 @@ def features_from_bytes(data: bytes) -> ItemFeatures:
     Raises:
         StoreError: the bytes are damaged.
     """
-    return _decoded(data, _features, _features_of_map)
+    try:
+        return _features(data)
+    except msgspec.MsgspecError as error:
+        return _unforeseen(data, error, _features_of_map)
 
 
 def understood_from_bytes(data: bytes) -> Understood:
@@ -105,7 +108,10 @@ def understood_from_bytes(data: bytes) -> Understood:
     Raises:
         StoreError: the bytes are damaged.
     """
-    return _decoded(data, _understood, _understood_of_map)
+    try:
+        return _understood(data)
+    except msgspec.MsgspecError as error:
+        return _unforeseen(data, error, _understood_of_map)
 
 
 @contextmanager
@@ -142,17 +148,14 @@ def _tail(values: tuple[AttributeValue, ...], sha: str) -> bytes:
     return _ATTRIBUTES + _encode(values) + _INPUT_SHA + _encode(sha)
 
 
-def _decoded(data: bytes, quick: Callable[[bytes], _ONE], careful: Callable[[Any], _ONE]) -> _ONE:
+def _unforeseen(data: bytes, error: msgspec.MsgspecError, careful: Callable[[Any], _ONE]) -> _ONE:
+    """What is whole, but with values that the classes do not foresee, taken over as the tables' rows are."""
     try:
-        return quick(data)
-    except msgspec.ValidationError:
-        pass  # whole, but with what the classes do not foresee
-    except msgspec.MsgspecError as error:
-        raise StoreError(f"an entry of the online view is damaged: {error}") from None
-    try:
-        return careful(_anything(data))
-    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"an entry of the online view is damaged: {error}") from None
+        if isinstance(error, msgspec.ValidationError):
+            return careful(_anything(data))
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError) as another:
+        raise StoreError(f"an entry of the online view is damaged: {another}") from None
+    raise StoreError(f"an entry of the online view is damaged: {error}")
 
 
 def _features_of_map(found: Any) -> ItemFeatures:
