@@ -183,7 +183,9 @@ def make_rows(folder: Path, rows: int, batch_rows: int) -> dict[str, Any]:
 
 def drift(costs: Sequence[float]) -> list[float]:
     """By what share of their median costs grow from the first to the last, and its interval of 95 %."""
-    from scipy.stats import theilslopes  # not above: it would be held by the processes whose memory is measured
+    from scipy.stats import (
+        theilslopes,
+    )  # not above: a process whose memory is measured would hold it, or inherit its peak
 
     found = theilslopes(costs)
     whole = len(costs) / median(costs)
@@ -319,10 +321,11 @@ def measure_memory(sizes: Sequence[int], batch_rows: int) -> Iterator[dict[str, 
             made = fresh(make_rows, Path(name), rows, batch_rows)
             costs = made.pop("costs_s")
             fifths = [round(median(part) / batch_rows * 1e6, 2) for part in np.array_split(costs, 5)]
-            yield made | {"fifths_us_a_row": fifths, "drift": drift(costs)}
+            drifts = fresh(drift, costs)
+            yield made | {"fifths_us_a_row": fifths, "drift": drifts}
             again = fresh(make_nothing, Path(name), rows, batch_rows)
             yield again
-        found.append((made | {"drift": drift(costs)}, again))
+        found.append((made | {"drift": drifts}, again))
     (few, few_again), (many, many_again) = found[0], found[-1]
     yield {
         "peak_many_to_few": round(many["peak_mib"] / few["peak_mib"], 3),
