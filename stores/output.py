@@ -1,25 +1,18 @@
-"""Answers in the form that was asked for: a table for a person, JSON lines, CSV or Parquet for a program.
+"""Answers in the form that was asked for: a table for a person, and for a program what `stores.answers` writes.
 
 It knows Arrow tables and item features, not where they came from.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import math
-import os
 import re
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
-import pyarrow.csv as csv
-import pyarrow.parquet as parquet
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -28,14 +21,23 @@ from lore_mm.errors import InputError
 from lore_mm.rows import attribute_to_row, item_to_row
 from lore_mm.tables import ATTRIBUTE, ITEMS
 from lore_mm.types import AttributeValue, ItemFeatures
+from stores.answers import json_value, write_batches
 
-__all__ = ["FORMATS", "Format", "choose_format", "features_rows", "plain", "show_features", "write_rows"]
+__all__ = ["FEATURES", "FORMATS", "Format", "choose_format", "features_rows", "plain", "show_features", "write_rows"]
 
-Format = Literal["table", "jsonl", "csv", "parquet"]
-FORMATS: tuple[Format, ...] = ("table", "jsonl", "csv", "parquet")
-_BY_SUFFIX: dict[str, Format] = {".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+Format = Literal["table", "jsonl", "csv", "parquet", "arrow"]
+FORMATS: tuple[Format, ...] = ("table", "jsonl", "csv", "parquet", "arrow")
+_BY_SUFFIX: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+}
 _SELLERS = ("item_id", "title", "description", "category", "brand", "price", "currency", "images", "store")
-_FEATURES = pa.schema(
+# items with their merged values, as rows
+FEATURES = pa.schema(
     [
         *(ITEMS.field(name) for name in _SELLERS),
         pa.field("given", pa.string()),  # the seller's own attributes, as a JSON object of lists
@@ -65,40 +67,42 @@ def choose_format(wanted: str | None, output: Path | None, json_wanted: bool) ->
     chosen = chosen or ("table" if for_people(json_wanted) else "jsonl")
     if chosen == "parquet" and output is None:
         raise InputError("Parquet goes to a file: name it with --output")
+    if chosen == "arrow" and output is None and sys.stdout.isatty():
+        raise InputError("Arrow goes into a pipe, or to a file: name it with --output")
     if chosen == "table" and output is not None:
-        raise InputError("a table goes to the terminal; for a file use --format jsonl, csv or parquet")
+        raise InputError(f"a table goes to the terminal; for a file use --format {'|'.join(FORMATS[1:])}")
     return chosen
 
 
-def write_rows(rows: pa.Table, format: Format, output: Path | None = None) -> None:
-    """Write rows to stdout, or whole or not at all to a file.
+def write_rows(rows: pa.Table | pa.RecordBatchReader, format: Format, output: Path | None = None) -> None:
+    """Write rows to stdout, or whole or not at all to a file; of a table for a person only the first ones are read.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, or the format has no way of writing them.
     """
-    if format == "table":
-        empty = [field.name for i, field in enumerate(rows.schema) if rows[i].null_count == rows.num_rows]
-        if rows.num_columns > _MANY_COLUMNS and empty and rows.num_rows:
-            rows = rows.select([i for i, field in enumerate(rows.schema) if field.name not in empty])
-            say(f"empty columns left out: {', '.join(empty)}")
-        print_table(_rich(rows))
-        if rows.num_rows > _MOST_SHOWN:
-            say(f"… and {rows.num_rows - _MOST_SHOWN} more rows; --format jsonl or --output FILE gives them all")
+    if format != "table":
+        batches = rows.to_batches() if isinstance(rows, pa.Table) else rows
+        write_batches(rows.schema, batches, format, output)
         return
-    text = "" if format == "parquet" else _csv(rows) if format == "csv" else _lines(rows)
-    if output is None:
-        sys.stdout.write(text)
-        return
-    draft = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        if format == "parquet":
-            parquet.write_table(rows, draft)
-        else:
-            draft.write_text(text, encoding="utf-8")
-        os.replace(draft, output)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise InputError(f"cannot write {output}: {error.strerror or error}") from None
+    shown = _first(rows, _MOST_SHOWN + 1)
+    empty = [field.name for i, field in enumerate(shown.schema) if shown[i].null_count == shown.num_rows]
+    if shown.num_columns > _MANY_COLUMNS and empty and shown.num_rows:
+        shown = shown.select([i for i, field in enumerate(shown.schema) if field.name not in empty])
+        say(f"empty columns left out: {', '.join(empty)}")
+    print_table(_rich(shown))
+    if shown.num_rows > _MOST_SHOWN:
+        say(f"only the first {_MOST_SHOWN} rows are shown; --format jsonl or --output FILE gives them all")
+
+
+def _first(rows: pa.Table | pa.RecordBatchReader, n: int) -> pa.Table:
+    if isinstance(rows, pa.Table):
+        return rows.slice(0, n)
+    found: list[pa.RecordBatch] = []
+    for batch in rows:
+        found.append(batch.slice(0, n - sum(one.num_rows for one in found)))
+        if sum(one.num_rows for one in found) >= n:
+            break
+    return pa.Table.from_batches(found, rows.schema)
 
 
 def features_rows(features: Sequence[ItemFeatures]) -> pa.Table:
@@ -115,7 +119,7 @@ def features_rows(features: Sequence[ItemFeatures]) -> pa.Table:
                 "input_sha": one.input_sha,
             }
         )
-    return pa.Table.from_pylist(rows, schema=_FEATURES)
+    return pa.Table.from_pylist(rows, schema=FEATURES)
 
 
 def show_features(features: Sequence[ItemFeatures]) -> None:
@@ -156,43 +160,10 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e4 else f"{value:g}"
-    return value if isinstance(value, str) else json.dumps(_json(value), ensure_ascii=False).strip('"')
+    return value if isinstance(value, str) else json.dumps(json_value(value), ensure_ascii=False).strip('"')
 
 
 def plain(text: str) -> Text:
     """Words from a store on a terminal: no markup, no control characters, of bearable length."""
     text = _CONTROLS.sub(" ", text)
     return Text(text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…")
-
-
-def _lines(rows: pa.Table) -> str:
-    lines = ({name: _json(value) for name, value in row.items()} for row in rows.to_pylist())
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-
-
-def _csv(rows: pa.Table) -> str:
-    """Lists and structs as JSON in their cell."""
-    for i, field in enumerate(rows.schema):
-        if pa.types.is_nested(field.type):
-            values = [None if v is None else json.dumps(_json(v), ensure_ascii=False) for v in rows[i].to_pylist()]
-            rows = rows.set_column(i, field.name, pa.array(values, pa.string()))
-    sink = io.BytesIO()
-    csv.write_csv(rows, sink)
-    return sink.getvalue().decode("utf-8")
-
-
-def _json(value: Any) -> Any:
-    """A value of an answer as JSON has it: times as ISO 8601, numbers that are none as null, structs without nulls."""
-    if isinstance(value, dict):
-        return {str(k): _json(v) for k, v in value.items() if v is not None}
-    if isinstance(value, (list, tuple)):
-        return [_json(v) for v in value]
-    if isinstance(value, (float, Decimal)):
-        return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, (str, int)):
-        return value
-    if isinstance(value, bytes):
-        return value.hex()
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    return value.total_seconds() if isinstance(value, timedelta) else str(value)

@@ -5,24 +5,47 @@ It writes nothing. A model is only opened where text or a picture is searched fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pyarrow as pa
 import typer
 
 from lore_mm.config import default_store
 from lore_mm.console import command_app, run, say
 from lore_mm.errors import InputError
+from lore_mm.types import ItemFeatures
 from stores.differences import DIFFERENCES
 from stores.features import open_store
-from stores.output import Format, choose_format, features_rows, show_features, write_rows
+from stores.output import FEATURES, Format, choose_format, features_rows, show_features, write_rows
 from stores.show_past import SHOWN, show_differences, show_history, show_lineage
 from stores.snapshot import INDEX, Snapshot
 
 __all__ = ["main"]
 
+_AT_ONCE = 10_000  # ids that are looked up, and written, at once
+_MOST_SAID = 100  # reasons why an id is not there
+_OF_MEMORY = 0.8
+
+_Ids = Annotated[list[str] | None, typer.Argument(metavar="ID …", help="Items by id.", show_default=False)]
+_IdsFile = Annotated[
+    Path | None, typer.Option("--ids", metavar="FILE|-", help="Items by id: a line each, of a file or of stdin.")
+]
+_Vector = Annotated[
+    Path | None, typer.Option(metavar="FILE.npy", help="The items nearest to each of these vectors, (d,) or (n, d).")
+]
+_Format = Annotated[
+    str | None, typer.Option(help="table, jsonl, csv, parquet or arrow (an IPC stream).", show_default=False)
+]
+_Timeout = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="Give --sql or --where up after so long.", show_default=False)
+]
 _AsOf = Annotated[
     str | None,
     typer.Option(
@@ -48,11 +71,14 @@ _Output = Annotated[
 
 
 def main(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID …", help="Items by id.", show_default=False)] = None,
+    context: typer.Context,
+    ids: _Ids = None,
+    ids_file: _IdsFile = None,
     sql: Annotated[str | None, typer.Option(help="One SELECT over the tables that --tables lists.")] = None,
     text: Annotated[str | None, typer.Option(help="The items nearest to these words.")] = None,
     image: Annotated[Path | None, typer.Option(help="The items nearest to this picture file.")] = None,
-    where: Annotated[str | None, typer.Option(help="Only items that meet this, alone or with --text, --image.")] = None,
+    vector: _Vector = None,
+    where: Annotated[str | None, typer.Option(help="Only items that meet this; alone, or with a search.")] = None,
     as_of: _AsOf = None,
     history: _History = None,
     lineage: _Lineage = None,
@@ -60,7 +86,8 @@ def main(
     k: Annotated[int, typer.Option("-k", help="How many of the nearest.", min=1)] = 10,
     tables: Annotated[bool, typer.Option("--tables", help="List what can be asked, with counts.")] = False,
     limit: Annotated[int | None, typer.Option(help="At most so many rows of --sql, --where, --since.", min=1)] = None,
-    format: Annotated[str | None, typer.Option(help="table, jsonl, csv or parquet.", show_default=False)] = None,
+    timeout: _Timeout = None,
+    format: _Format = None,
     output: _Output = None,
     json_lines: Annotated[bool, typer.Option("--json", help="JSON lines, on a terminal too.")] = False,
     embedder: Annotated[str | None, typer.Option(help="The model of --text and --image, by address.")] = None,
@@ -80,13 +107,20 @@ def main(
 
       lore query --where "material = 'leather'" --output leather.csv
 
+      cut -d, -f1 orders.csv | lore query --ids - --output ordered.parquet
+
       lore query laptop --history color
 
       lore query --since 2026-11-23 --limit 20
 
     Exit code 1 where an id is not there; the others are printed all the same.
     """
-    _check_question([bool(ids), sql is not None, text is not None, image is not None, tables, since is not None], where)
+    if all(str(context.get_parameter_source(name)).endswith("DEFAULT") for name in context.params):
+        typer.echo(context.get_help())
+        return
+    searched = [text is not None, image is not None, vector is not None]
+    by_id = [bool(ids), ids_file is not None]
+    _check_question([*by_id, sql is not None, tables, since is not None, *searched], where, any(searched))
     chosen = choose_format(format, output, json_lines)
     opened = open_store(store or default_store())
     snapshot = Snapshot(opened) if as_of is None else Snapshot.as_of(opened, as_of)
@@ -94,26 +128,44 @@ def main(
         _answer_since(snapshot, since, limit, chosen, output)
     elif history is not None or lineage is not None:
         _answer_past(snapshot, ids or [], history, lineage, chosen, output)
-    elif ids:
-        _answer_ids(snapshot, ids, chosen, output)
+    elif ids or ids_file:
+        _answer_ids(snapshot, ids or _read_ids(Path(str(ids_file))), chosen, output)
     elif tables:
         write_rows(snapshot.describe(), chosen, output)
-    elif sql is not None:
-        write_rows(snapshot.sql(sql, limit), chosen, output)
-    elif text is None and image is None:
-        found = [(item_id, None) for item_id in snapshot.where(str(where))[:limit]]
-        write_rows(_item_rows(snapshot, found), chosen, output)
+    elif any(searched):
+        write_rows(_nearest_rows(snapshot, text, image, vector, k, where, embedder, index), chosen, output)
     else:
-        write_rows(_nearest_rows(snapshot, text, image, k, where, embedder, index), chosen, output)
+        with _bounded_memory():
+            if sql is None:  # what a person knows the items by
+                within = snapshot.where_sql(str(where))
+                sql = f"SELECT item_id, title, brand, price, currency FROM items WHERE item_id IN ({within})"
+            write_rows(snapshot.stream(sql, limit, timeout), chosen, output)
 
 
-def _check_question(asked: Sequence[bool], where: str | None) -> None:
-    _, _, by_text, by_image, _, _ = asked
-    if sum(asked) + (where is not None and not (by_text or by_image)) != 1:
+def _check_question(asked: Sequence[bool], where: str | None, searched: bool) -> None:
+    if sum(asked) + (where is not None and not searched) != 1:
         raise InputError(
-            "ask one thing: ids, --sql, --text, --image, --where, --tables or --since"
-            " (--where goes with --text and --image too)"
+            "ask one thing: ids, --ids, --sql, --text, --image, --vector, --where, --tables or --since"
+            " (--where goes with --text, --image and --vector too)"
         )
+
+
+@contextmanager
+def _bounded_memory() -> Iterator[None]:
+    """Bound what this process may take: DuckDB's own limit does not count what one expression makes."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = int(_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    if soft == resource.RLIM_INFINITY or soft > most:
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _answer_past(
@@ -158,47 +210,94 @@ def _first(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[pa.
             return
 
 
-def _answer_ids(snapshot: Snapshot, ids: Sequence[str], format: Format, output: Path | None) -> None:
-    found = snapshot.get(ids)
-    there = [one for one in found if one is not None]
+def _read_ids(file: Path) -> Iterator[str]:
+    """The lines of a file, or of stdin for `-`; empty ones are left out."""
+    try:
+        with sys.stdin.buffer if str(file) == "-" else file.open("rb") as lines:
+            for line in lines:
+                if item_id := line.decode(errors="surrogateescape").strip("\r\n"):
+                    yield item_id
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from None
+
+
+def _answer_ids(snapshot: Snapshot, ids: Iterable[str], format: Format, output: Path | None) -> None:
+    """Some thousands at a time; reasons of what is not there come last."""
+    waiting, missing = iter(ids), list[str]()
+    n_missing = 0
+
+    def found() -> Iterator[list[ItemFeatures]]:
+        nonlocal n_missing
+        while some := list(islice(waiting, _AT_ONCE)):
+            there = snapshot.get(some)
+            absent = [i for i, one in zip(some, there, strict=True) if one is None]
+            n_missing += len(absent)
+            missing.extend(snapshot.missing(absent[: _MOST_SAID - len(missing)]).values())
+            yield [one for one in there if one is not None]
+
     if format == "table":
-        show_features(there)
+        for some in found():
+            show_features(some)
     else:
-        write_rows(features_rows(there), format, output)
-    missing = snapshot.missing(i for i, one in zip(ids, found, strict=True) if one is None)
-    for reason in missing.values():
+        batches = chain.from_iterable(features_rows(some).to_batches() for some in found())
+        write_rows(pa.RecordBatchReader.from_batches(FEATURES, batches), format, output)
+    for reason in missing:
         say(f"error: {reason}")
-    if missing:
+    if n_missing > len(missing):
+        say(f"error: {n_missing:,} ids are not there, these among them")
+    if n_missing:
         raise typer.Exit(1)
 
 
 def _nearest_rows(
-    snapshot: Snapshot, text: str | None, image: Path | None, k: int, where: str | None, address: str | None, index: str
+    snapshot: Snapshot,
+    text: str | None,
+    image: Path | None,
+    vector: Path | None,
+    k: int,
+    where: str | None,
+    address: str | None,
+    index: str,
 ) -> pa.Table:
-    from lore_mm.models import DEFAULT_EMBEDDER, open_embedder
-
+    """The hits of a search; of several vectors with the number of each, from 0, as the column `vector`."""
     behind = snapshot.lag(index)  # and where there is no index, this says so before a model is opened
-    embedder = open_embedder(address or DEFAULT_EMBEDDER)
     if behind:
         say(str(behind))
-    [hits] = snapshot.search(text=text, image=image, k=k, where=where, embedder=embedder, index=index)
-    return _item_rows(snapshot, list(hits))
+    if vector is not None:
+        found = snapshot.search(vector=_read_vectors(vector), k=k, where=where, index=index)
+    else:
+        from lore_mm.models import DEFAULT_EMBEDDER, open_embedder
+
+        embedder = open_embedder(address or DEFAULT_EMBEDDER)
+        found = snapshot.search(text=text, image=image, k=k, where=where, embedder=embedder, index=index)
+    rows = _item_rows(snapshot, list(chain.from_iterable(found)))
+    if len(found) == 1:
+        return rows
+    return rows.add_column(0, "vector", pa.array([i for i, hits in enumerate(found) for _ in hits], pa.int64()))
 
 
-def _item_rows(snapshot: Snapshot, hits: Sequence[tuple[str, float | None]]) -> pa.Table:
-    """Ids with what a person knows them by, in the given order; without the similarity where there is none."""
+def _read_vectors(file: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    try:
+        return np.asarray(np.load(file, allow_pickle=False), np.float32)
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from None
+    except (ValueError, TypeError, EOFError) as error:
+        raise InputError(f"{file} holds no array of numbers as numpy.save writes it: {error}") from None
+
+
+def _item_rows(snapshot: Snapshot, hits: Sequence[tuple[str, float]]) -> pa.Table:
+    """Ids with what a person knows them by, in the given order."""
     items = snapshot.get([i for i, _ in hits])
-    rows = pa.table(
+    return pa.table(
         {
             "item_id": pa.array([i for i, _ in hits], pa.string()),
-            "similarity": pa.array([None if s is None else round(s, 4) for _, s in hits], pa.float64()),
+            "similarity": pa.array([round(s, 4) for _, s in hits], pa.float64()),
             "title": pa.array([one.item.title if one else None for one in items], pa.string()),
             "brand": pa.array([one.item.brand if one else None for one in items], pa.string()),
             "price": pa.array([one.item.price if one else None for one in items], pa.float64()),
             "currency": pa.array([one.item.currency if one else None for one in items], pa.string()),
         }
     )
-    return rows if any(s is not None for _, s in hits) else rows.drop_columns(["similarity"])
 
 
 if __name__ == "__main__":

@@ -244,12 +244,19 @@ class Snapshot:
         Raises:
             InputError: naming what is wrong with it.
         """
-        text = items_where(condition, self._open_views(), self.attribute_names())
         try:
-            return [str(i) for i in self._run(text)["item_id"].to_pylist()]
+            return [str(i) for i in self._run(self.where_sql(condition))["item_id"].to_pylist()]
         except duckdb.Error as error:
             message = str(error).split("\n\nLINE ")[0]
             raise InputError(f"condition {condition!r}: {' '.join(message.split())}") from None
+
+    def where_sql(self, condition: str) -> str:
+        """The SELECT behind `where`, which `sql` and `stream` take as a part of a larger one.
+
+        Raises:
+            InputError: naming what is wrong with the condition.
+        """
+        return items_where(condition, self._open_views(), self.attribute_names())
 
     def attribute_names(self) -> list[str]:
         """The names of the attributes that some item has a value of, sorted."""

@@ -621,10 +621,10 @@ def test_command_for_people_is_free_of_control_characters(capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "ask one thing"),
+        (["--limit", "3"], "ask one thing"),
         (["a", "--tables"], "ask one thing"),
         (["--sql", "SELECT 1", "--where", "true"], "ask one thing"),
-        (["a", "--format", "xml"], "no format 'xml'; legal formats: table, jsonl, csv, parquet"),
+        (["a", "--format", "xml"], "no format 'xml'; legal formats: table, jsonl, csv, parquet, arrow"),
         (["a", "--format", "parquet"], "name it with --output"),
         (["a", "--output", "x.xyz"], "the ending names no format"),
         (["a", "--output", "x.csv", "--format", "table"], "a table goes to the terminal"),
