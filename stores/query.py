@@ -193,12 +193,7 @@ def _answer_since(snapshot: Snapshot, since: str, limit: int | None, format: For
     if format == "table":
         show_differences(batches, limit or SHOWN)
         return
-    rows = (pa.Table.from_batches([batch]) for batch in _first(batches, limit))
-    if format == "jsonl" and output is None:  # as they are found
-        for some in rows:
-            write_rows(some, format)
-        return
-    write_rows(pa.concat_tables([DIFFERENCES.empty_table(), *rows]), format, output)
+    write_rows(pa.RecordBatchReader.from_batches(DIFFERENCES, _first(batches, limit)), format, output)
 
 
 def _first(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:
