@@ -250,9 +250,13 @@ def main(
         fitted_on=opened.uri,
     )
     write_routing(routing, out)
+    _tell(routing, judged, out, for_people(json))
+
+
+def _tell(routing: Routing, judged: Judged, out: Path, table: bool) -> None:
     for why, n in judged.left_out.items():
         say(f"calibrate route: {n} pairs left out: {why}")
-    if for_people(json):
+    if table:
         print_table(_table(routing))
     else:
         print_json({"file": str(out), **routing.model_dump(mode="json")})

@@ -347,7 +347,7 @@ def _place(ref: str, root: str | os.PathLike[str] | None) -> str:
     if ".." in ref and ".." in Path(ref).parts:
         raise PictureError("'..' in a picture's path is not allowed")
     if (path := _without_links(os.fspath(root), ref)) is not None:
-        return path
+        return path  # as nearly all are: to resolve one from the root of the disk on costs more than to read it
     path, top = os.path.realpath(os.path.join(root, ref)), os.path.realpath(root)
     if not _below(path, top):
         raise PictureError(f"lies outside the catalogue's folder {top}")
@@ -355,11 +355,8 @@ def _place(ref: str, root: str | os.PathLike[str] | None) -> str:
 
 
 def _without_links(root: str, ref: str) -> str | None:
-    """The path of a reference without '..' below its root; None where it begins anew or follows a link.
-
-    Nearly all are such, and need not be resolved from the root of the file system on, which costs more than to read.
-    """
-    if os.sep != "/" or ref.startswith("/"):
+    """The path of a reference without '..' below its root; None where it begins anew or follows a link."""
+    if ref.startswith("/"):
         return None
     path = root
     for name in ref.split("/"):
