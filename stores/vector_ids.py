@@ -22,6 +22,7 @@ __all__ = ["Ids", "as_ids", "as_places", "hash_mark", "sorted_hashes"]
 
 Positions = NDArray[np.int64]
 _AT_ONCE = 1 << 20
+_FEW = 64
 
 
 def as_ids(ids: Iterable[str] | pa.Array[Any] | pa.ChunkedArray[Any]) -> pa.Array[Any]:
@@ -89,10 +90,13 @@ class Ids:
         """The ids of each block, those of removed rows too."""
         return self._blocks
 
-    def at(self, places: Sequence[int]) -> list[str]:
+    def at(self, places: Positions) -> list[str]:
         """The ids of these rows."""
+        if len(places) > _FEW:
+            listed: list[str] = self.take(places).to_pylist()
+            return listed
         found = []
-        for place in places:
+        for place in places.tolist():
             offsets, text = self._parts[place // self._block_rows]
             row = place % self._block_rows
             found.append(str(text[offsets[row] : offsets[row + 1]], "utf-8"))

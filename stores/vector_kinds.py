@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stores.vector_files import load_faiss
 from stores.vector_rows import Positions, Rows, Selection, Vectors, in_order
@@ -30,6 +30,7 @@ __all__ = [
     "change",
     "choose_kind",
     "code_bytes",
+    "gpu_takes",
     "make",
     "near",
     "on_gpu",
@@ -138,33 +139,41 @@ def near(
 
     Under a selection the search is wider by as much as rows are left out, so that it sees as many allowed ones.
     """
-    faiss = load_faiss()
     selector = None if allowed is None else allowed.selector(len(rows))
     wider = 1.0 if allowed is None else len(rows) / max(allowed.count, 1)
     if kind == "hnsw":
         ef = min(int(max(search["ef"], k) * wider), len(rows))
-        found: tuple[Vectors, Positions] = index.search(
-            queries, k, params=faiss.SearchParametersHNSW(sel=selector, efSearch=ef)
-        )
+        found: tuple[Vectors, Positions] = index.search(queries, k, params=_options(kind, ef, selector))
         return in_order(*found)
     nprobe, candidates = min(int(search["nprobe"] * wider), int(index.nlist)), min(k * search["rerank"], len(rows))
-    if type(index).__name__.startswith("Gpu"):
-        options = faiss.SearchParametersIVF(nprobe=nprobe)
-    else:
-        options = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
-    _, places = index.search(queries, candidates, params=options)
+    _, places = index.search(queries, candidates, params=_options(kind, nprobe, selector))
     similarity = rows.similarities(queries, places)
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
     similarity, places = np.take_along_axis(similarity, order, 1), np.take_along_axis(places, order, 1)
     return in_order(similarity, places)
 
 
-def on_gpu(kind: Kind, index: Any, k: int = 1, search: Search | None = None) -> Any:
+def _options(kind: Kind, wide: int, selector: Any) -> Any:
+    """How FAISS is to search; without a filter made once, as that takes as long as a part of a search."""
+    return _free_options(kind, wide) if selector is None else _make_options(kind, wide, selector)
+
+
+@cache
+def _free_options(kind: Kind, wide: int) -> Any:
+    return _make_options(kind, wide, None)
+
+
+def _make_options(kind: Kind, wide: int, selector: Any) -> Any:
+    faiss = load_faiss()
+    if kind == "hnsw":
+        return faiss.SearchParametersHNSW(sel=selector, efSearch=wide)
+    return faiss.SearchParametersIVF(sel=selector, nprobe=wide)
+
+
+def on_gpu(kind: Kind, index: Any) -> Any:
     """A copy of an index on the first GPU; None where FAISS sees no GPU or cannot have it there."""
     faiss = load_faiss()
     if kind != "ivfpq" or not getattr(faiss, "get_num_gpus", int)():
-        return None
-    if search and max(k * search["rerank"], search["nprobe"]) > _GPU_LIMIT:
         return None
     try:
         return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
@@ -172,6 +181,6 @@ def on_gpu(kind: Kind, index: Any, k: int = 1, search: Search | None = None) -> 
         return None
 
 
-def dead_places(live: NDArray[np.bool_]) -> Positions:
-    """The rows that are not live."""
-    return np.flatnonzero(~live).astype(np.int64)
+def gpu_takes(k: int, search: Search) -> bool:
+    """Whether a search is within the limits of FAISS on a GPU."""
+    return max(k * search["rerank"], search["nprobe"]) <= _GPU_LIMIT

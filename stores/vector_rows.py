@@ -6,6 +6,7 @@ This module knows no ids and no FAISS index, only FAISS's arithmetic.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from lore_mm.errors import InputError
 from stores.vector_files import load_faiss
 
-__all__ = ["GATHER_UP_TO", "Positions", "Rows", "Selection", "Vectors", "in_order", "unit_rows"]
+__all__ = ["GATHER_UP_TO", "Positions", "Rows", "Selection", "Vectors", "in_order", "unit_query", "unit_rows"]
 
 Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -125,6 +126,8 @@ class Rows:
 
         By similarity falling, rows of one similarity in the order of their places.
         """
+        if allowed is None and len(self._blocks) == 1 and k <= self._count:
+            return in_order(*_knn(queries, self._blocks[0], k, None))
         best = np.full((len(queries), k), -np.inf, np.float32)
         best_places = np.full((len(queries), k), -1, np.int64)
         for start, rows, selector, places in self._parts(allowed):
@@ -186,6 +189,17 @@ def unit_rows(rows: ArrayLike, width: int, ids: Any = None) -> Vectors:
     return np.ascontiguousarray(given / length[:, None], dtype=np.float32)
 
 
+def unit_query(given: Vectors, width: int) -> Vectors:
+    """As `unit_rows`, of (width,) or (n, width); of one query in a third of the time."""
+    rows = given[None] if given.ndim == 1 else given
+    if rows.shape == (1, width):
+        row = rows[0].astype(np.float64)
+        length = math.sqrt(row.dot(row))
+        if 0 < length < math.inf:
+            return (row / length).astype(np.float32)[None]
+    return unit_rows(rows, width)
+
+
 def _knn(queries: Vectors, rows: Vectors, k: int, selector: Any) -> tuple[Vectors, Positions]:
     faiss = load_faiss()
     similarity = np.empty((len(queries), k), np.float32)
@@ -194,7 +208,9 @@ def _knn(queries: Vectors, rows: Vectors, k: int, selector: Any) -> tuple[Vector
         faiss.swig_ptr(queries), faiss.swig_ptr(rows), rows.shape[1], len(queries), len(rows), k,
         faiss.swig_ptr(similarity), faiss.swig_ptr(places), selector,
     )  # fmt: skip
-    return np.where(places < 0, -np.inf, similarity), places
+    if selector is not None:
+        similarity[places < 0] = -np.inf
+    return similarity, places
 
 
 def _products(into: Vectors, queries: Vectors, rows: Vectors, places: Positions) -> None:

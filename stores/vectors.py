@@ -21,7 +21,7 @@ from stores import vector_kinds as kinds
 from stores.swap import current_version
 from stores.vector_files import block_name, check_files, load_faiss, map_array, map_ids, read_manifest
 from stores.vector_ids import Ids, as_ids, hash_mark, sorted_hashes
-from stores.vector_rows import Positions, Rows, Selection, Vectors, unit_rows
+from stores.vector_rows import Positions, Rows, Selection, Vectors, unit_query
 
 __all__ = ["VectorIndex", "open_index"]
 
@@ -144,13 +144,16 @@ class VectorIndex:
             given = np.asarray(vectors, np.float32)
         except (ValueError, TypeError):
             raise InputError(f"a query must be {self.width} numbers") from None
-        queries = unit_rows(given[None] if given.ndim == 1 else given, self.width)
+        queries = unit_query(given, self.width)
         allowed = self._allowed(allowed_ids)
         k = min(int(k), self._n if allowed is None else allowed.count)
         if k == 0 or not len(queries):
             return [[] for _ in range(len(queries))]
         similarity, places = self._nearest(queries, k, allowed)
-        ids = self._ids.at(places.ravel().tolist())
+        try:
+            ids = self._ids.at(places.ravel())
+        except IndexError:
+            raise StoreError(f"vector index {self.path} is damaged; build it again with `lore embed`") from None
         told = similarity.ravel().tolist()
         return [list(zip(ids[i : i + k], told[i : i + k], strict=True)) for i in range(0, len(ids), k)]
 
@@ -179,10 +182,8 @@ class VectorIndex:
         if self._kind == "flat" or few or k * _NEARLY_ALL > count:
             return self._exact(queries, k, allowed)
         similarity, places = self._near(queries, k, allowed)
-        if places.max() >= len(self.rows):
-            raise StoreError(f"vector index {self.path} is damaged; build it again with `lore embed`")
-        short = np.flatnonzero((places < 0).any(axis=1))
-        if len(short):  # a graph may lose its way among rows that are not allowed
+        if places[:, -1].min() < 0:  # a graph may lose its way among rows that are not allowed
+            short = np.flatnonzero(places[:, -1] < 0)
             similarity[short], places[short] = self._exact(queries[short], k, allowed)
         return similarity, places
 
@@ -190,8 +191,8 @@ class VectorIndex:
         search = self.manifest["search"]
         if allowed is None and self._kind == "ivfpq" and not self._gpu_tried:
             with self._one_at_a_time:
-                self._gpu, self._gpu_tried = kinds.on_gpu(self._kind, self._faiss, k, search), True
-        if allowed is None and self._gpu is not None:  # its filters and its k are limited, and so are its threads
+                self._gpu, self._gpu_tried = kinds.on_gpu(self._kind, self._faiss), True
+        if allowed is None and self._gpu is not None and kinds.gpu_takes(k, search):  # nor is it for several threads
             with self._one_at_a_time:
                 return kinds.near(self._kind, self._gpu, self.rows, queries, k, search)
         return kinds.near(self._kind, self._faiss, self.rows, queries, k, search, allowed)
