@@ -1,6 +1,6 @@
 """What the stores cost over the bare engines beneath them: each line a ratio measured in this one run.
 
-    python benchmarks/bench_stores.py [ITEMS] [VECTORS]
+    python benchmarks/bench_stores.py [ITEMS]
 
 Better is higher for speed ratios (1.00 is the bare engine). Each figure is the median of five runs, the store and its
 engine taking turns, so that a machine that is busy for a moment slows both.
@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,8 +25,6 @@ from lore_mm.tables import ITEMS
 from lore_mm.types import AttributeValue, Item, Provenance
 from stores.features import FeatureStore, open_store
 from stores.snapshot import Snapshot
-from stores.vector_files import load_faiss
-from stores.vectors import build_index
 
 COLORS = ("red", "black", "white", "green", "blue")
 QUERIES = (
@@ -120,37 +117,8 @@ def bench_sql(store: FeatureStore, n: int) -> None:
         say("SQL / DuckDB on the bare Parquet, queries per second", theirs / ours, f"{n} items, {ours:.4f} s: {asked}")
 
 
-def bench_search(folder: Path, n: int, width: int = 256) -> None:
-    """Clustered vectors, queries near stored ones."""
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(200, width))
-    vectors = (centres[rng.integers(0, 200, n)] + 0.7 * rng.normal(size=(n, width))).astype(np.float32)
-    queries = (vectors[:200] + 0.2 * rng.normal(size=(200, width))).astype(np.float32)
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    ids = [f"item-{i}" for i in range(n)]
-    start = time.perf_counter()
-    index = build_index(ids, vectors, folder / "vectors", manifest={"model": "bench"})
-    built = time.perf_counter() - start
-    bare, options = index._index, index._options(None, index.manifest["search"])
-    if [[i for i, _ in row] for row in index.search(queries, 10)] != [
-        [ids[p] for p in row] for row in bare.search(queries, 10, params=options)[1]
-    ]:
-        raise SystemExit("the store's index and the bare one differ")
-    ours, theirs = seconds(lambda: index.search(queries, 10), lambda: bare.search(queries, 10, params=options))
-    kind, recall = index.manifest["kind"], index.manifest["recall_at_10"]
-    detail = f"{n} x {width} {kind}, recall@10 {recall}, built in {built:.1f} s: {len(queries) / ours:,.0f} queries/s"
-    say("search / bare FAISS, queries per second", theirs / ours, detail)
-    for selectivity in (0.5, 0.01, 0.0001):
-        allowed = ids[: max(1, int(n * selectivity))]
-        index.search(queries[:1], 10, allowed_ids=allowed)
-        (filtered,) = seconds(lambda a=allowed: index.search(queries, 10, allowed_ids=a))  # type: ignore[misc]
-        detail = f"selectivity {selectivity}: {len(queries) / filtered:,.0f} queries/s in batches of {len(queries)}"
-        say("filtered / unfiltered search, queries per second", ours / filtered, detail)
-
-
-def main(n_items: int = 100_000, n_vectors: int = 49_999) -> None:
+def main(n_items: int = 100_000) -> None:
     """Run all of it in a temporary folder."""
-    load_faiss().omp_set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = open_store(folder / "store", create=True)
@@ -159,7 +127,6 @@ def main(n_items: int = 100_000, n_vectors: int = 49_999) -> None:
         store.append("attributes", attribute_table(n_items))
         bench_append(folder, n_items)
         bench_sql(store, n_items)
-        bench_search(folder, n_vectors)
 
 
 if __name__ == "__main__":
