@@ -32,7 +32,7 @@ _DATA = re.compile(r"[^_.][^/]*\.parquet(#\d+)?")  # with a number: one that the
 _ENTRY = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(\.[^/]+)?\.parquet")
 _UNFINISHED = re.compile(r".+(\.tmp|#\d+)")
-_KEPT_CHECKPOINTS = 1000  # of old ones, that of every so many versions
+_KEPT_CHECKPOINTS = 1000  # of old ones, that of every so many versions; they are written at 99, 199 …
 _AT_ONCE = 16
 
 
@@ -114,7 +114,8 @@ def _old_in_log(log: Iterable[fs.FileInfo], a_day: float) -> Iterator[fs.FileInf
     for info in log:
         version = checkpoints.get(info.path, 0)
         if _written(info) <= a_day and (
-            (version and version != newest and version % _KEPT_CHECKPOINTS) or _UNFINISHED.fullmatch(info.base_name)
+            (version and version != newest and (version + 1) % _KEPT_CHECKPOINTS)
+            or _UNFINISHED.fullmatch(info.base_name)
         ):
             yield info
 

@@ -427,7 +427,7 @@ def test_old_checkpoints_go_and_every_version_can_still_be_read(
     shift_log(store, "labels", 2)
     assert vacuum(store, "labels", 1).files == 5
     log = Path(store.uri, "labels", "_delta_log")
-    assert sorted(int(p.name[:20]) for p in log.glob("*.checkpoint.parquet")) == [4, 7]
+    assert sorted(int(p.name[:20]) for p in log.glob("*.checkpoint.parquet")) == [3, 7]
     for version in range(8):
         assert open_store(store.uri).scan("labels", version).collect().height == version
 
