@@ -76,8 +76,8 @@ class Waiting:
                 try:
                     return done.result(left)
                 except TimeoutError:
-                    if done.done():  # it was the work's own
-                        raise
+                    if done.done():  # it was the work's own, or the work ended just now
+                        return done.result()
         except BaseException:
             if not done.done():
                 _stop(done, interrupt)
