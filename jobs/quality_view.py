@@ -150,6 +150,8 @@ def _show_next(quality: Quality, summary: Mapping[str, Any]) -> None:
     say("more: --category NAME, --attribute NAME; every line: --json or --output FILE.parquet")
     if summary["against"] is None:
         say("what changed since an earlier moment: --against TIME; stop a pipeline: --fail-on 'coverage(brand)<0.8'")
+    else:
+        say("which values changed, item by item, and why: lore query --since TIME")
 
 
 def _table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:

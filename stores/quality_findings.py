@@ -7,6 +7,7 @@ counts nothing itself.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,8 +19,8 @@ from stores.quality_drift import MIX, Limits
 __all__ = ["FINDING", "LEVELS", "findings"]
 
 LEVELS = ("wrong", "moved", "doubtful", "missing")
-_DISAGREE = 0.1  # share of what two extractors both speak of, from which their disagreement stands out
-_LOW = 0.5  # coverage in a category below this share of the attribute's over all categories stands out
+_DISAGREE = 0.1  # share of what two extractors both speak of that stands out; in a category, above that over all
+_LOW, _USUAL = 0.5, 0.1  # coverage in a category below half of the attribute's over all, where that is a tenth at least
 _TEXT: pa.DataType = pa.string()
 _WHOLE: pa.DataType = pa.int64()
 FINDING = pa.schema(
@@ -76,7 +77,13 @@ def _of_gaps(gaps: pa.Table) -> Iterator[dict[str, Any]]:
             example = row["examples"][0]
             about = row["what"].split(" ")[0]
             yield _finding(
-                level, about, row["what"], row["n"], row["of"], example=example, next=after.format(example=example)
+                level,
+                about,
+                row["what"],
+                row["n"],
+                row["of"],
+                example=example,
+                next=after.format(example=shlex.quote(example)),
             )
 
 
@@ -97,7 +104,7 @@ def _of_odd(odd: pa.Table) -> Iterator[dict[str, Any]]:
         seen.add((row["why"], row["attribute"]))
         value = f" “{_short(row['value'])}”" if row["value"] is not None else ""
         told = f" ({row['told']})" if row["told"] else ""
-        more = f", and {row['of_kind'] - 1:,} more such values" if row["of_kind"] > 1 else ""
+        more = f", and {row['of_kind'] - 1:,} more like it" if row["of_kind"] > 1 else ""
         yield _finding(
             "wrong" if row["wrong"] else "doubtful",
             row["attribute"],
@@ -106,17 +113,23 @@ def _of_odd(odd: pa.Table) -> Iterator[dict[str, Any]]:
             None,
             category=row["category"],
             example=row["example"],
-            next=f"lore query {row['example']}",
+            next=_look(row["example"]),
         )
 
 
 def _of_conflicts(conflicts: pa.Table, limits: Limits) -> Iterator[dict[str, Any]]:
-    for row in conflicts.to_pylist():
-        if row["share"] < _DISAGREE or row["both"] < (1 if row["category"] == ALL else limits.items):
+    overall: dict[tuple[str, ...], float] = {}
+    for row in conflicts.to_pylist():  # those over all categories come first
+        about = row["attribute"], row["one"], row["other"]
+        if row["category"] == ALL:
+            overall[about] = row["share"]
+        elif row["both"] < limits.items or row["share"] < overall[about] + _DISAGREE:
+            continue
+        if row["share"] < _DISAGREE:
             continue
         one = row["disputes"][0]
         what = f"{row['one']} and {row['other']} disagree: “{_short(one['one'])}”, “{_short(one['other'])}”"
-        more = {"category": row["category"], "example": one["item"], "next": f"lore query {one['item']}"}
+        more = {"category": row["category"], "example": one["item"], "next": _look(one["item"])}
         yield _finding("doubtful", row["attribute"], what, row["disagreed"], row["both"], **more)
 
 
@@ -146,7 +159,12 @@ def _of_coverage(coverage: pa.Table, limits: Limits) -> Iterator[dict[str, Any]]
         if row["category"] == ALL:
             if row["failed"]:
                 yield _finding("wrong", name, "could not be told", row["failed"], row["items"], category=ALL)
-        elif row["items"] >= limits.items and row["coverage"] is not None and row["coverage"] < usual * _LOW:
+        elif (
+            row["items"] >= limits.items
+            and row["coverage"] is not None
+            and usual >= _USUAL
+            and row["coverage"] < usual * _LOW
+        ):
             what = f"{row['coverage']:.1%} have a value, {usual:.1%} over all categories"
             yield _finding(
                 "missing",
@@ -155,8 +173,13 @@ def _of_coverage(coverage: pa.Table, limits: Limits) -> Iterator[dict[str, Any]]
                 row["items"] - row["stated"] - row["not_applicable"],
                 row["items"],
                 category=row["category"],
-                next=f"lore quality --category {row['category']} --attribute {name}",
+                next=shlex.join(["lore", "quality", "--category", row["category"], "--attribute", name]),
             )
+
+
+def _look(item_id: str) -> str:
+    """The command that shows an item, safe to be pasted whatever the id is."""
+    return shlex.join(["lore", "query", *(["--"] if item_id.startswith("-") else []), item_id])
 
 
 def _short(text: str) -> str:

@@ -378,3 +378,11 @@ def test_rules_that_are_none_are_refused(quality: Quality, text: str, said: str)
     with pytest.raises(InputError) as caught:
         failing(parse_rule(text), quality)
     assert said in str(caught.value)
+
+
+def test_commands_can_be_pasted_whatever_an_id_is(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "store", create=True)
+    for item_id in ("-rf", "x; rm -rf ~"):
+        store.append("attributes", attributes_table([row(item_id, "merge", "sofa", value(item_id, ""))]))
+    shown = {f["example"]: f["next"] for f in Quality(Snapshot(store)).lines("finding", level="wrong")}
+    assert shown == {"-rf": "lore query -- -rf", "x; rm -rf ~": "lore query 'x; rm -rf ~'"}
