@@ -13,7 +13,6 @@ import threading
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -96,7 +95,7 @@ class Views:
         self._store, self._versions = store, {t: v for t, v in versions.items() if t in TABLES}
         self._defining = threading.Lock()
         self._waiting = Waiting()
-        self._look_through = lru_cache(_REMEMBERED)(self._looked_through)
+        self._checked_before: dict[str, tuple[duckdb.Statement, frozenset[str]]] = {}
         self._open()
 
     def _open(self) -> None:
@@ -187,7 +186,12 @@ class Views:
     # --- checking ---
 
     def _checked(self, text: str) -> duckdb.Statement:
-        statement, tables = self._look_through(text)
+        known = self._checked_before.get(text)
+        if known is None:
+            if len(self._checked_before) >= _REMEMBERED:
+                self._checked_before.clear()
+            known = self._checked_before[text] = self._looked_through(text)
+        statement, tables = known
         self._define(tables)
         return statement
 
@@ -210,7 +214,10 @@ class Views:
             raise InputError(_one_line(error)) from None
         if len(statements) != 1:
             raise InputError(f"one SELECT is wanted, not {len(statements)} statements")
-        kind = statements[0].type.name
+        try:
+            kind = statements[0].type.name
+        except ValueError:  # a kind that DuckDB's Python has no name for: UPDATE EXTENSIONS
+            kind = "another statement"
         if kind != "SELECT":
             hint = "; a PIVOT lists its values: PIVOT items ON brand IN ('a', 'b')" if kind == "MULTI" else ""
             raise InputError(f"only SELECT and WITH … SELECT are allowed here, not {kind}{hint}")
