@@ -20,6 +20,7 @@ from extractors.vlm_kept import carried
 from jobs.extraction_rows import VERDICT
 from jobs.migrate_changes import Tally
 from jobs.standing import Hashes, hashes
+from lore_mm.console import progress
 from lore_mm.migration_checks import former_specs
 from lore_mm.migration_file import CATEGORY, Migration
 from lore_mm.migrations import Decision, Destination, decide, migrate
@@ -61,22 +62,24 @@ def survey(
     """Look through the newest rows at a version; of those made at `before` or later nothing is meant."""
     tally, later = Tally(migration), 0
     acting, verdicts = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
-    for batch in store.batches("attributes", _COLUMNS, version, _READ_ROWS, latest=True):
-        is_verdict = pc.equal(batch.column("extractor"), pa.scalar(VERDICT))
-        verdicts.append(hashes(batch.filter(is_verdict), ["item_id"]))
-        meant = _meant(batch, migration)
-        if before is not None and meant.any():
-            made_at: Any = pc.struct_field(batch.column("provenance"), "made_at")
-            made_later = pc.fill_null(pc.greater_equal(made_at, pa.scalar(before, made_at.type)), False)
-            late = meant & np.array(made_later, np.bool_)
-            later, meant = later + int(late.sum()), meant & ~late
-        some = batch.filter(pa.array(meant))
-        acts = []
-        for item_id, extractor, category, values, asked in _light_rows(some):
-            decision = decide(values, category, migration, destination, asked)
-            tally.add(item_id, extractor, values, decision)
-            acts.append(decision.acts)
-        acting.append(hashes(some.filter(pa.array(acts, pa.bool_())), ["item_id"]))
+    with progress("migrate: looks through the store", None) as advance:
+        for batch in store.batches("attributes", _COLUMNS, version, _READ_ROWS, latest=True):
+            is_verdict = pc.equal(batch.column("extractor"), pa.scalar(VERDICT))
+            verdicts.append(hashes(batch.filter(is_verdict), ["item_id"]))
+            meant = _meant(batch, migration)
+            if before is not None and meant.any():
+                made_at: Any = pc.struct_field(batch.column("provenance"), "made_at")
+                made_later = pc.fill_null(pc.greater_equal(made_at, pa.scalar(before, made_at.type)), False)
+                late = meant & np.array(made_later, np.bool_)
+                later, meant = later + int(late.sum()), meant & ~late
+            some = batch.filter(pa.array(meant))
+            acts = []
+            for item_id, extractor, category, values, asked in _light_rows(some):
+                decision = decide(values, category, migration, destination, asked)
+                tally.add(item_id, extractor, values, decision)
+                acts.append(decision.acts)
+            acting.append(hashes(some.filter(pa.array(acts, pa.bool_())), ["item_id"]))
+            advance(batch.num_rows)
     found = np.concatenate(acting)
     lone = ~np.isin(found, np.concatenate(verdicts))
     return Survey(np.unique(found[~lone]), tally, later, int(lone.sum()))
@@ -109,7 +112,9 @@ def migrated_row(
     return {
         **row,
         "category": done.category,
-        "attributes": [as_it_was.get(id(value)) or attribute_to_row(value) for value in done.values],
+        "attributes": None
+        if row["attributes"] is None
+        else [as_it_was.get(id(value)) or attribute_to_row(value) for value in done.values],
         "usage": None,  # it was paid once
         "made_from": _of_kind(row["made_from"], decision),
         "asked_with": _asked_with(

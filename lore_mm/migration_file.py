@@ -295,7 +295,7 @@ def load_migration(path: Path) -> Migration:
         raise ConfigError(f"{path}: {_fault(error)}") from None
     except OSError as error:
         raise ConfigError(f"migration {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from None
 
 

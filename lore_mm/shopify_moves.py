@@ -47,7 +47,7 @@ def _content(mapping: Mapping[str, Any]) -> dict[str, Any]:
     undecided: set[str] = set()
     for rule in mapping["rules"]:
         kind = _bare(rule["input"]["category"]["id"])
-        successors = [_bare(one["id"]) for one in rule["output"].get("category") or ()]
+        successors = [_bare(one["id"]) for one in (rule["output"] or {}).get("category") or ()]
         found.setdefault(kind, {}).update(dict.fromkeys(successors))
         if rule["input"].get("attributes"):
             undecided.add(kind)

@@ -338,6 +338,12 @@ def test_rows_that_failed_or_were_skipped_move_too(docs):
     }
 
 
+def test_the_last_value_of_a_row_may_be_dropped(docs):
+    store = by_hand(docs, ("a", "merge", "ok", {"charm": "yes"}))
+    assert migrate_attributes(store, the_file(docs), destination(docs)).counts == Counts(1, 1, 0, 0)
+    assert rows_of(store, "merge")["a"]["attributes"] == []
+
+
 def test_a_row_that_cannot_be_migrated_is_kept_and_says_so(docs, monkeypatch):
     store = by_hand(docs, *((i, "merge", "ok", {"hull": "keel"}) for i in "abc"))
 

@@ -377,6 +377,7 @@ FAULTS = {
     '[categories]\na = {amongst = ["b"]}': "categories.a.amongst: unknown key, did you mean 'among'?",
     'name = "a b"\n[categories]\na = "b"': "name: 1 to 80 letters, digits, _, - and . are legal",
     "[categories]\na = 3": "categories.a: a kind, or a table with by and values, or with among",
+    "x = " + "[" * 5000: "recursion",
     "[[attribute]\n": "Expected ']]'",
 }
 

@@ -37,7 +37,7 @@ def published(tmp_path):
         rule("zz-1", "zz-2"),
         rule(GID + "zz-2", "zz-1"),
         rule("zz-3", "zz-4", "zz-5"),
-        rule("zz-6"),
+        rule("zz-6") | {"output": None},
         rule("zz-7", "zz-7"),
         rule("zz-8", "zz-9", attributes=[{"name": "gid://shopify/TaxonomyAttribute/1", "value": None}]),
     ]
