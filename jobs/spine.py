@@ -44,7 +44,7 @@ from jobs.workers import this_worker
 from lore_mm.console import heed_interrupts, say
 from lore_mm.errors import InputError, LoreError, PlanError, StoreError
 from lore_mm.tables import TABLES
-from stores.changes import touched_keys
+from stores.changes import same_rows
 from stores.features import FeatureStore
 
 __all__ = ["run_job"]
@@ -121,10 +121,8 @@ def run_job(
 
 def _moved_on(store: FeatureStore, table: str, version: int) -> bool:
     """Whether rows were written to a table since a version; what was only compacted says the same."""
-    if (now := store.version(table)) == version:
-        return False
-    touched = None if now is None else touched_keys(store, table, version, now)
-    return touched is None or touched.num_rows > 0
+    now = store.version(table)
+    return now is None or not same_rows(store, table, version, now)
 
 
 def _scope(options: RunOptions) -> dict[str, Any]:

@@ -11,11 +11,20 @@ from lore_mm.errors import StoreError
 from lore_mm.tables import KEYS, TABLES
 from stores.features import FeatureStore
 from stores.streams import stream_files
-from stores.table_files import TableFile, committed_files
+from stores.table_files import TableFile, any_changing, committed_files
 
-__all__ = ["touched_keys"]
+__all__ = ["same_rows", "touched_keys"]
 
 _ROWS = 65_536
+
+
+def same_rows(store: FeatureStore, table: str, one: int, other: int) -> bool:
+    """Whether a table has the same rows in the same order at two versions: between them it was compacted at most.
+
+    Only entries of the log are read, up to the first that says otherwise; none where the versions are one.
+    """
+    between = range(min(one, other) + 1, max(one, other) + 1)
+    return not any_changing(store.filesystem(table), between)
 
 
 def touched_keys(store: FeatureStore, table: str, old: int, new: int) -> pa.Table | None:

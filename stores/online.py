@@ -23,6 +23,7 @@ import msgspec
 
 from lore_mm.errors import StoreError
 from lore_mm.types import ItemFeatures, Understanding
+from stores.changes import same_rows
 from stores.features import FeatureStore
 from stores.online_codec import collector_paused, features_from_bytes, key_of, understood_from_bytes
 from stores.swap import current_version
@@ -114,10 +115,15 @@ class OnlineView:
         return self.manifest.items
 
     def is_of(self, store: FeatureStore, versions: Mapping[str, int], tables: Sequence[str]) -> bool:
-        """Whether these tables, at these versions, are those it was made from."""
+        """Whether these tables, at these versions, hold the rows it was made from."""
         return all(
-            self.versions.get(t) == versions.get(t)
-            and (t not in self.versions or self.manifest.tables[t].id == store.table_id(t))
+            (t not in self.versions and t not in versions)
+            or (
+                t in self.versions
+                and t in versions
+                and self.manifest.tables[t].id == store.table_id(t)
+                and same_rows(store, t, self.versions[t], versions[t])
+            )
             for t in tables
         )
 

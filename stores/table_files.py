@@ -21,7 +21,7 @@ from pyarrow import fs
 
 from lore_mm.errors import StoreError
 
-__all__ = ["TableFile", "committed", "committed_files", "merged_name", "ordered_files"]
+__all__ = ["TableFile", "any_changing", "committed", "committed_files", "merged_name", "ordered_files"]
 
 _AT_ONCE = 16  # entries of a log that are read at once
 _MERGED = re.compile(r"part-(\d{1,15})-[0-9a-f-]{36}-merged\.zstd\.parquet")
@@ -87,6 +87,17 @@ def committed_files(system: fs.FileSystem, table: str, versions: Sequence[int]) 
     except (OSError, ValueError):
         return None
     return list(found)
+
+
+def any_changing(system: fs.FileSystem, versions: Sequence[int]) -> bool:
+    """Whether one of these commits brought new rows, or took rows away; True also where it cannot be told any more.
+
+    The log is read up to the first that did. `system` is the table's folder.
+    """
+    try:
+        return any(True for actions in committed(system, versions) for _ in _changing(actions))
+    except (OSError, ValueError):
+        return True
 
 
 def committed(system: fs.FileSystem, versions: Sequence[int]) -> Iterator[list[Any]]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import jobs.tidy
@@ -16,7 +17,10 @@ from jobs.spine import run_job
 from jobs.tidy import unfinished_runs
 from lore_mm.console import command_app
 from lore_mm.errors import StoreError
+from lore_mm.tables import ITEMS
 from stores.features import open_store
+from stores.online_write import build_online
+from stores.snapshot import Snapshot
 
 SCRIPT = Path(__file__).with_name("scripted_job.py")
 _spec = importlib.util.spec_from_file_location("scripted_job", SCRIPT)
@@ -84,6 +88,20 @@ def test_it_says_what_it_does_and_does_what_it_said(store, capsys):
     again, _ = told(capsys, store, *asked)
     assert all((row["files"], row["dropped"], row["deleted"]) == (1, 0, 0) for row in again.values())
     assert run_job(store, Work(store), batch_rows=2) == Counts(12, 0, 0, 12)
+
+
+def test_an_online_view_serves_on(store, capsys):
+    """It holds the same rows as before."""
+    for i in range(3):
+        item = {"item_id": f"i{i}", "title": "thing", "status": "ok"}
+        store.append("items", pa.Table.from_pylist([item], schema=ITEMS))
+    build_online(store)
+    told(capsys, store, "--vacuum", "0")
+    served = Snapshot(store)
+    assert served._online is not None
+    assert served.get(["i2"])[0].item.title == "thing"
+    store.append("items", pa.Table.from_pylist([{**item, "title": "newer"}], schema=ITEMS))
+    assert Snapshot(store)._online is None
 
 
 def test_nothing_is_deleted_unless_asked_for(store, capsys, monkeypatch):

@@ -6,7 +6,8 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from lore_mm.tables import LABELS
-from stores.changes import touched_keys
+from stores.changes import same_rows, touched_keys
+from stores.compact import compact
 from stores.features import FeatureStore, open_store
 
 
@@ -50,6 +51,21 @@ def test_compaction_writes_nothing_new(tmp_path: Path) -> None:
     assert now == last + 2
     assert keys(store, last, now) == [("q9", "z")]
     assert keys(store, last - 1, now) == [("q1", "b"), ("q3", "c"), ("q9", "z")]
+
+
+def test_whether_rows_are_the_same(tmp_path: Path) -> None:
+    store = store_of_three(tmp_path)
+    last = store.version("labels") or 0
+    compact(store, "labels")
+    now = store.version("labels") or 0
+    assert now == last + 1
+    assert same_rows(store, "labels", last, now) and same_rows(store, "labels", now, last)
+    assert same_rows(store, "labels", last, last)
+    assert not same_rows(store, "labels", last - 1, now)
+    labelled(store, ("q9", "z"))
+    assert not same_rows(store, "labels", last, now + 1)
+    store.filesystem("labels").delete_file(f"_delta_log/{now:020}.json")
+    assert not same_rows(store, "labels", last, now)  # it cannot be told
 
 
 def test_what_was_vacuumed_cannot_be_told(tmp_path: Path) -> None:
