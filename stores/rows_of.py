@@ -20,6 +20,7 @@ from lore_mm.tables import KEYS, TABLES
 from stores.features import FeatureStore
 from stores.newest import made_at
 from stores.table_files import ordered_files
+from stores.vacuumed import check_kept
 
 __all__ = ["newest_of", "rows_of"]
 
@@ -34,7 +35,7 @@ def rows_of(
     Memory holds the rows found, and one row group while they are picked out of it.
 
     Raises:
-        StoreError: no such table or version, or a file is gone or broken.
+        StoreError: no such table or version, or it was vacuumed, or a file is broken.
     """
     names = list(columns)
     found = [pa.schema([TABLES[table].field(name) for name in names]).empty_table()]
@@ -43,10 +44,13 @@ def rows_of(
         return found[0]
     wanted = pa.array(sorted(known), pa.string())
     system = store.filesystem(table)
+    delta = store.open_table(table, version)
+    files = ordered_files(delta, table)
     try:
-        for file in ordered_files(store.open_table(table, version), table):
+        for file in files:
             found += _in_file(file.path, system, table, wanted, names)
     except (OSError, pa.ArrowException) as error:
+        check_kept(system, table, delta.version(), files)
         what = " ".join(str(error).split())[:300]
         raise StoreError(f"cannot read table {table} in {store.uri}: {what}") from None
     return pa.concat_tables(found)

@@ -31,7 +31,9 @@ from lore_mm.images import PicturePolicy, read_picture
 from lore_mm.models import open_embedder
 from lore_mm.places import Place, open_bytes, pinned, place_of
 from lore_mm.tables import LABELS
+from stores.differences import differences
 from stores.features import FeatureStore, open_store
+from stores.moments import commits
 from stores.online_write import build_online
 from stores.snapshot import Snapshot
 
@@ -181,6 +183,12 @@ def test_questions_have_the_same_answers(stores) -> None:
     assert [(f.name, f.value) for f in remote.get(ids)[0].attributes] == [
         (f.name, f.value) for f in local.get(ids)[0].attributes
     ]
+    assert remote.history("i000", "color")["value"].equals(local.history("i000", "color")["value"])
+    assert remote.lineage("i000", "color")["role"].equals(local.lineage("i000", "color")["role"])
+    one_item = next(one.version for one in commits(stores[1], "attributes") if 0 < one.rows < 4)  # its picture changed
+    before, after = (Snapshot.as_of(stores[1], f"attributes@{n}") for n in (one_item - 1, one_item))
+    changed = [row for batch in differences(before, after, ["attributes"], "palette") for row in batch.to_pylist()]
+    assert {(row["item_id"], row["attribute"], row["why"]) for row in changed} == {("i003", "color", "item changed")}
     with pytest.raises(InputError, match="read_text is not allowed"):
         remote.sql("SELECT * FROM read_text('s3://other/secret.txt')")
     status = status_of(stores[1])

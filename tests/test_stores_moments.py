@@ -14,6 +14,7 @@ from stores.features import FeatureStore, open_store
 from stores.moments import Commit, commits, moment_of, versions_at
 from stores.retention import drop_replaced
 from stores.snapshot import Snapshot
+from stores.vacuum import vacuum
 from tests.stored_past import at, found, put, put_items, set_clock, value
 
 
@@ -120,6 +121,15 @@ def test_commits_of_upkeep(store: FeatureStore) -> None:
     assert versions_at(store, f"attributes@{before}")["attributes"] == before
     assert Snapshot(store).history("a", "color")["value"].to_pylist() == ["blue"]
     assert Snapshot.as_of(store, "attributes@1").history("a", "color")["value"].to_pylist() == ["red"]
+    vacuum(store, "attributes", 0)
+    then, vacuumed = (
+        Snapshot.as_of(store, "attributes@1"),
+        "version 1 of attributes was vacuumed: its files are deleted",
+    )
+    for ask in (then.history, then.lineage):
+        assert message(StoreError, lambda ask=ask: ask("a", "color")).startswith(vacuumed)
+    assert message(StoreError, lambda: list(Snapshot(store).since("attributes@1"))).startswith(vacuumed)
+    assert Snapshot(store).history("a", "color")["value"].to_pylist() == ["blue"]
 
 
 def test_what_is_no_moment(store: FeatureStore) -> None:
