@@ -3,11 +3,11 @@
     python benchmarks/bench_vectors.py [N] [WIDTH] [--kind flat|hnsw|ivfpq]
 
 The bare index is the same index at the same settings; of ivfpq, FAISS's own `IndexRefine` with the float vectors in
-memory, of flat an `IndexFlatIP`. Higher is better (1.00 is the bare index). Each figure is the median of several
-rounds in which the two take turns, one after the other in both orders; with one thread in seconds of the processor, so
-that a machine that is busy with something else does not matter, with several in those of the clock. Vectors are clustered, with as many groups as a
-large shop has kinds of goods, and queries lie near stored ones, as titles of like goods do. One thread unless
---threads says otherwise.
+memory, of flat an `IndexFlatIP`. Higher is better (1.00 is the bare index). Each figure is the median of several rounds
+in which the two take turns, one after the other in both orders; with one thread in seconds of the processor, so that a
+machine that is busy with something else does not matter, with several in those of the clock. Vectors are clustered,
+with as many groups as a large shop has kinds of goods, and queries lie near stored ones, as titles of like goods do.
+One thread unless --threads says otherwise.
 """
 
 from __future__ import annotations

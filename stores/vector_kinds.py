@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stores.vector_files import load_faiss
-from stores.vector_rows import Positions, Rows, Selection, Vectors, in_order
+from stores.vector_rows import Positions, Rows, Selection, Vectors
 
 __all__ = [
     "Kind",
@@ -139,18 +139,20 @@ def near(
 
     Under a selection the search is wider by as much as rows are left out, so that it sees as many allowed ones.
     """
+    if kind == "hnsw" and allowed is None:
+        free: tuple[Vectors, Positions] = index.search(queries, k, params=_free_options(kind, max(search["ef"], k)))
+        return free
     selector = None if allowed is None else allowed.selector(len(rows))
     wider = 1.0 if allowed is None else len(rows) / max(allowed.count, 1)
     if kind == "hnsw":
         ef = min(int(max(search["ef"], k) * wider), len(rows))
         found: tuple[Vectors, Positions] = index.search(queries, k, params=_options(kind, ef, selector))
-        return in_order(*found)
+        return found
     nprobe, candidates = min(int(search["nprobe"] * wider), int(index.nlist)), min(k * search["rerank"], len(rows))
     _, places = index.search(queries, candidates, params=_options(kind, nprobe, selector))
     similarity = rows.similarities(queries, places)
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-    similarity, places = np.take_along_axis(similarity, order, 1), np.take_along_axis(places, order, 1)
-    return in_order(similarity, places)
+    return np.take_along_axis(similarity, order, 1), np.take_along_axis(places, order, 1)
 
 
 def _options(kind: Kind, wide: int, selector: Any) -> Any:

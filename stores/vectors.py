@@ -138,7 +138,7 @@ class VectorIndex:
         Raises:
             InputError: a query vector is NaN, infinite, zero or of another width; names its row. k is not positive.
         """
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        if (type(k) is not int and not isinstance(k, np.integer)) or k < 1:
             raise InputError(f"k is {k!r}, must be at least 1")
         try:
             given = np.asarray(vectors, np.float32)
@@ -182,7 +182,7 @@ class VectorIndex:
         if self._kind == "flat" or few or k * _NEARLY_ALL > count:
             return self._exact(queries, k, allowed)
         similarity, places = self._near(queries, k, allowed)
-        if places[:, -1].min() < 0:  # a graph may lose its way among rows that are not allowed
+        if places.min() < 0:  # a graph may lose its way among rows that are not allowed
             short = np.flatnonzero(places[:, -1] < 0)
             similarity[short], places[short] = self._exact(queries[short], k, allowed)
         return similarity, places
