@@ -323,10 +323,11 @@ def start(folder, **options):
     return process
 
 
-def has_made(folder, n):
-    """Wait until so many micro-batches are made."""
+def has_made(folder, n, process):
+    """Wait until so many micro-batches are made by a process that lives."""
     log = folder / "log"
     while not log.exists() or log.read_text().count("\n") < n:
+        assert process.poll() is None, process.communicate()
         time.sleep(0.005)
 
 
@@ -336,7 +337,7 @@ def has_made(folder, n):
 def test_told_to_end(store, number, code):
     """A spot machine's notice, Ctrl-C, a terminal that goes: nothing half, and it says that it has stopped."""
     process = start(Path(store.uri), pace=0.3)
-    has_made(Path(store.uri), 2)
+    has_made(Path(store.uri), 2, process)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
@@ -351,7 +352,7 @@ def test_told_to_end(store, number, code):
 def test_a_second_interrupt_ends_at_once(store):
     """What is in work in threads would be waited for otherwise."""
     process = start(Path(store.uri), in_flight=2, stuck=3)
-    has_made(Path(store.uri), 4)
+    has_made(Path(store.uri), 4, process)
     time.sleep(1)  # by then the one thread that heeds signals waits for those that are stuck
     try:
         process.send_signal(signal.SIGINT)
