@@ -7,6 +7,7 @@ from, nor of tables: its manifest repeats what the builder says.
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -138,7 +139,11 @@ class VectorIndex:
         Raises:
             InputError: a query vector is NaN, infinite, zero or of another width; names its row. k is not positive.
         """
-        if (type(k) is not int and not isinstance(k, np.integer)) or k < 1:
+        try:
+            wanted = operator.index(k)
+        except TypeError:
+            wanted = 0
+        if wanted < 1:
             raise InputError(f"k is {k!r}, must be at least 1")
         try:
             given = np.asarray(vectors, np.float32)
@@ -146,7 +151,7 @@ class VectorIndex:
             raise InputError(f"a query must be {self.width} numbers") from None
         queries = unit_query(given, self.width)
         allowed = self._allowed(allowed_ids)
-        k = min(int(k), self._n if allowed is None else allowed.count)
+        k = min(wanted, self._n if allowed is None else allowed.count)
         if k == 0 or not len(queries):
             return [[] for _ in range(len(queries))]
         similarity, places = self._nearest(queries, k, allowed)

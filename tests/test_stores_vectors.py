@@ -226,7 +226,7 @@ def test_wrong_width_repeated_ids_and_wrong_counts_are_refused(tmp_path: Path) -
         build_index(["a", "b", "a"], cloud(3), tmp_path / "v", manifest=MANIFEST)
     with pytest.raises(InputError, match="2 ids for 3 vectors"):
         build_index(["a", "b"], cloud(3), tmp_path / "v", manifest=MANIFEST)
-    for k in (0, -3, 1.5, True):
+    for k in (0, -3, 1.5, None):
         with pytest.raises(InputError, match=f"k is {k}, must be at least 1"):
             index.search(cloud(1), k)  # type: ignore[arg-type]
     assert len(open_index(tmp_path / "v")) == 3
