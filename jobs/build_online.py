@@ -80,9 +80,9 @@ def _how(made: Made) -> str:
     if made.unchanged:
         return "nothing was written since the view before: it stays"
     parts = [
-        f"{made.put.get(kind, 0):,} {kind} put, {made.deleted.get(kind, 0):,} deleted" for kind in ("items", "queries")
+        f"{kind}: {made.put.get(kind, 0):,} put, {made.deleted.get(kind, 0):,} deleted" for kind in ("items", "queries")
     ]
-    return f"refreshed: {'; '.join(parts)}; {checked}"
+    return f"refreshed; {'; '.join(parts)}; {checked}"
 
 
 def _check(store: FeatureStore, as_json: bool) -> None:

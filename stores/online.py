@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import lmdb
@@ -36,6 +36,8 @@ FORMAT = "lore-mm online view 3"
 DATABASES = ("items", "queries", "asked")  # asked: query id → the key under which its understanding stands
 _BULK = 64  # ids from which on the collector rests
 _AHEAD_BELOW = 1 << 32  # bytes; of a larger file the system shall not read pages that nobody asked for
+
+_ONE = TypeVar("_ONE")
 
 # one environment a file in a process, as LMDB wants it
 _environments: WeakValueDictionary[str, lmdb.Environment] = WeakValueDictionary()
@@ -135,8 +137,7 @@ class OnlineView:
         Raises:
             StoreError: the view is damaged.
         """
-        with collector_paused() if len(ids) > _BULK else nullcontext():
-            return [None if data is None else features_from_bytes(data) for data in self._read(self._items, ids)]
+        return self._read(self._items, ids, features_from_bytes)
 
     def understood(self, texts: Sequence[str]) -> list[Understanding | None]:
         """The stored understanding of each text, fitted to it; None where there is none that is ok."""
@@ -148,18 +149,15 @@ class OnlineView:
         Raises:
             StoreError: the view is damaged.
         """
-        found = self._read(self._queries, [query_key(text) for text in texts])
-        with collector_paused() if len(texts) > _BULK else nullcontext():
-            return [
-                None if data is None else fitted(understood_from_bytes(data), text)
-                for data, text in zip(found, texts, strict=True)
-            ]
+        found = self._read(self._queries, [query_key(text) for text in texts], understood_from_bytes)
+        return [None if one is None else fitted(one, text) for one, text in zip(found, texts, strict=True)]
 
-    def _read(self, database: Any, keys: Sequence[str]) -> list[bytes | None]:
+    def _read(self, database: Any, keys: Sequence[str], decode: Callable[[bytes], _ONE]) -> list[_ONE | None]:
+        """One get and one decoding a key, in one transaction; each entry is decoded while the processor holds it."""
         try:
-            with self.environment.begin() as transaction:
+            with collector_paused() if len(keys) > _BULK else nullcontext(), self.environment.begin() as transaction:
                 get = transaction.get
-                return [get(key_of(key), None, database) for key in keys]
+                return [None if (data := get(key_of(key), None, database)) is None else decode(data) for key in keys]
         except lmdb.Error as error:
             raise StoreError(f"online view {self.path} is damaged: {error}; run `lore online --anew`") from None
 

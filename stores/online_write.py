@@ -148,6 +148,8 @@ class _Making:
                         file.write(("items", key, value) for key, value in source.features(touched["items"]))
                     self._refresh_queries(source, file, touched["demands"])
                 return self._published(draft, source, file, None)
+            except lmdb.DiskError:
+                raise  # full, whatever is written
             except (lmdb.Error, StoreError, _DiffersError) as error:
                 raise _AnewError(f"the view before is damaged: {error}") from None
 
