@@ -39,13 +39,14 @@ from lore_mm.errors import StoreError
 from stores.features import ROW_GROUP, FeatureStore
 from stores.handles import Stamp, stamp_of
 from stores.log_faults import one_line
-from stores.streams import keep_rows, slices
+from stores.streams import keep_rows, rebatch, slices
 from stores.table_files import TableFile, committed, merged_name, ordered_files
 
 __all__ = ["Group", "Replaced", "Target", "Upkeep"]
 
 Group = list[TableFile]  # files written in one millisecond
 _ATTEMPTS = 500  # at a commit while others commit: each takes milliseconds
+_PIECE = 2_048  # rows: hundreds of small batches take more memory than their rows do
 _Rows = NDArray[np.int64]
 
 
@@ -164,8 +165,8 @@ class Upkeep:
                     if rows >= target.rows or sink.tell() >= target.n_bytes:
                         return
 
-            for part in slices(stream(), ROW_GROUP):
-                writer.write_table(part.cast(schema), row_group_size=ROW_GROUP)
+            for part in slices(rebatch(stream(), schema, _PIECE), ROW_GROUP):
+                writer.write_table(part, row_group_size=ROW_GROUP)
         if self.store.folder is not None:
             with (self.store.folder / self.table / path).open("rb") as written:
                 os.fsync(written.fileno())
