@@ -134,7 +134,8 @@ def bench_sql(store: FeatureStore, standing: FeatureStore, what: str, runs: int)
         return snapshot.sql(text.replace("{items}", "items").replace("{latest}", "latest"))
 
     def plain(text: str) -> pa.Table:
-        return bare.sql(text.replace("{items}", items).replace("{latest}", latest)).to_arrow_table()
+        rows: pa.Table = bare.sql(text.replace("{items}", items).replace("{latest}", latest)).to_arrow_table()
+        return rows
 
     for name, text in QUERIES.items():
         if sorted(map(repr, ours(text.replace("{n}", "7")).to_pylist())) != sorted(
