@@ -5,8 +5,8 @@ It shows the worst of each and says what it leaves out; every line is in `--json
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +19,7 @@ __all__ = ["show"]
 _FINDINGS = 6  # of each level
 _ATTRIBUTES, _CONFLICTS, _DRIFT = 25, 8, 15
 _LONGEST = 60
+_SOMETIMES: Mapping[str, str] = {"not_applicable": "n/a", "conflict": "conflict", "failed": "failed"}
 _STYLES: Mapping[str, str] = {"wrong": "bold red", "moved": "bold yellow", "doubtful": "yellow", "missing": "cyan"}
 
 
@@ -73,7 +74,8 @@ def _show_coverage(quality: Quality) -> None:
     for row in quality.lines("number"):
         where = row["category"], row["attribute"]
         if where in told and row["n"] >= told[where][2]:  # numbers of one unit, or nearly
-            range_ = f"{row['minimum']:,.6g} – {row['maximum']:,.6g} {row['unit'] or ''}, median {row['median']:,.6g}"
+            ends = f"{row['minimum']:,.6g} – {row['maximum']:,.6g} {row['unit'] or ''}".strip()
+            range_ = f"{ends}, median {row['median']:,.6g}"
             told[where] = (told[where][0], range_, 0)
     bare = [row["attribute"] for row in rows if not row["stated"]]
     rows = [row for row in rows if row["stated"] or by_category]
@@ -81,12 +83,13 @@ def _show_coverage(quality: Quality) -> None:
     if rows:
         title = f"{rows[0]['attribute']}, by category" if by_category else "Attributes, least covered first"
         first = "category" if by_category else "attribute"
-        figures = ("items", "with a value", "n/a", "conflict", "failed", "confidence", "values")
+        some = {name: word for name, word in _SOMETIMES.items() if any(row[name] for row in rows[:_ATTRIBUTES])}
+        figures = ("items", "with a value", *some.values(), "confidence", "values")
         table = _table(title, first, *figures, "commonest, or range", right=figures)
         for row in rows[:_ATTRIBUTES]:
             distinct, said, _ = told.get((row["category"], row["attribute"]), ("", "", 0))
             about = row["category"] if by_category else row["attribute"]
-            table.add_row(*_cells(about, *_covered(row), distinct, said))
+            table.add_row(*_cells(about, *_covered(row, some), distinct, said))
         _print(table, len(rows[_ATTRIBUTES:]), "--kind coverage --json")
     if bare and not by_category:
         shown = ", ".join(bare[:_ATTRIBUTES]) + (" …" if len(bare) > _ATTRIBUTES else "")
@@ -100,8 +103,8 @@ def _said(row: Mapping[str, Any]) -> tuple[str, str, int]:
     return f"{row['distinct_values']:,}", commonest, row["items"]
 
 
-def _covered(row: Mapping[str, Any]) -> Sequence[str]:
-    counts = [f"{row[name]:,}" if row[name] else "" for name in ("not_applicable", "conflict", "failed")]
+def _covered(row: Mapping[str, Any], some: Iterable[str]) -> Sequence[str]:
+    counts = [f"{row[name]:,}" if row[name] else "" for name in some]
     confidence = "" if row["confidence"] is None else f"{row['confidence']:.2f}"
     return (f"{row['items']:,}", _percent(row["coverage"]), *counts, confidence)
 
@@ -157,7 +160,9 @@ def _show_next(quality: Quality, summary: Mapping[str, Any]) -> None:
 def _table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:
     table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", header_style="dim", overflow="fold")
+        whole = name in ("attribute", "category", "")
+        justify: Literal["left", "right"] = "right" if name in right else "left"
+        table.add_column(name, justify=justify, header_style="dim", overflow="fold", no_wrap=whole)
     return table
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from lore_mm.errors import InputError, nearest
 from lore_mm.knowledge import Knowledge, load_knowledge
 from lore_mm.schema import Schemas, load_schemas
-from stores.quality_conflicts import conflicts, count_claims
+from stores.quality_conflicts import conflicts, count_claims, looked_at
 from stores.quality_counts import ALL, CATEGORY, NONE, Counts
 from stores.quality_coverage import coverage, failures, gaps
 from stores.quality_drift import Limits, drift
@@ -76,10 +76,10 @@ class Quality:
         self._schemas, self._knowledge = schemas or load_schemas(), knowledge or load_knowledge()
         self._top = top
         self._kept: dict[str, pa.Table] = {}
-        self.looked_at = 1
         chosen = None if category is None else self._beneath(category)
         self._counts = Counts(snapshot, against, chosen, None if attribute is None else [attribute])
         self._counts.expect(self._schemas, self._knowledge)
+        self.looked_at = looked_at(self._counts)
         if attribute is not None:
             self._check_attribute(attribute)
 
@@ -130,7 +130,7 @@ class Quality:
         }
 
     def _conflicts(self) -> pa.Table:
-        self.looked_at = count_claims(self._counts, self._knowledge)
+        count_claims(self._counts, self._knowledge)
         return conflicts(self._counts)
 
     def _beneath(self, category: str) -> list[str]:

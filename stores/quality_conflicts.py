@@ -14,7 +14,7 @@ import pyarrow as pa
 from lore_mm.knowledge import Knowledge
 from stores.quality_counts import ALL, CATEGORY, LONGEST_VALUE, Counts
 
-__all__ = ["MOST_ITEMS", "conflicts", "count_claims"]
+__all__ = ["MOST_ITEMS", "conflicts", "count_claims", "looked_at"]
 
 MOST_ITEMS = 200_000  # of more, so many are looked at, evenly chosen: memory and time stay what they are for these
 _SAME = 0.01  # relative difference of numbers that are the same, as in the merge
@@ -81,21 +81,22 @@ _TABLES = """
     CREATE OR REPLACE TABLE broader (broad VARCHAR, narrow VARCHAR)"""
 
 
-def count_claims(counts: Counts, knowledge: Knowledge) -> int:
-    """Count, in one pass over all extractors' rows, where two of them spoke of the same attribute of an item.
+def looked_at(counts: Counts) -> int:
+    """One in how many items the extractors are compared on: 1 up to `MOST_ITEMS`."""
+    n = counts.ask("SELECT coalesce(sum(items), 0)::BIGINT AS n FROM sizes WHERE side = 0")["n"][0].as_py()
+    return max(1, -(-int(n) // MOST_ITEMS))
 
-    Returns one in how many items was looked at: 1 up to `MOST_ITEMS`.
+
+def count_claims(counts: Counts, knowledge: Knowledge) -> None:
+    """Count, in one pass over all extractors' rows, where two of them spoke of the same attribute of an item.
 
     Raises:
         StoreError: the table cannot be read.
     """
-    n = counts.ask("SELECT coalesce(sum(items), 0)::BIGINT AS n FROM sizes WHERE side = 0")["n"][0].as_py()
-    every = max(1, -(-int(n) // MOST_ITEMS))
-    text = _CLAIMS.replace("{every}", str(every))
+    text = _CLAIMS.replace("{every}", str(looked_at(counts)))
     counts.do(_TABLES)
     counts.take("claims", text.replace("{chosen}", counts.chosen).replace("{named}", counts.named))
     counts.fill("broader", sorted(set(_broader(knowledge))))
-    return every
 
 
 def _broader(knowledge: Knowledge) -> Iterator[tuple[str, str]]:
