@@ -105,8 +105,6 @@ def main(
 
       lore query --text "red shoes" --where "price < 100 AND color = 'red'" -k 5
 
-      lore query --where "material = 'leather'" --output leather.csv
-
       cut -d, -f1 orders.csv | lore query --ids - --output ordered.parquet
 
       lore query laptop --history color
@@ -115,15 +113,11 @@ def main(
 
     Exit code 1 where an id is not there; the others are printed all the same.
     """
-    if all(str(context.get_parameter_source(name)).endswith("DEFAULT") for name in context.params):
-        typer.echo(context.get_help())
+    if _shows_help(context):
         return
-    searched = [text is not None, image is not None, vector is not None]
-    by_id = [bool(ids), ids_file is not None]
-    _check_question([*by_id, sql is not None, tables, since is not None, *searched], where, any(searched))
-    chosen = choose_format(format, output, json_lines)
-    opened = open_store(store or default_store())
-    snapshot = Snapshot(opened) if as_of is None else Snapshot.as_of(opened, as_of)
+    searched = any(one is not None for one in (text, image, vector))
+    _check_question([bool(ids), tables], [ids_file, sql, since, text, image, vector], where, searched)
+    chosen, snapshot = choose_format(format, output, json_lines), _open(store or default_store(), as_of)
     if since is not None:
         _answer_since(snapshot, since, limit, chosen, output)
     elif history is not None or lineage is not None:
@@ -132,18 +126,45 @@ def main(
         _answer_ids(snapshot, ids or _read_ids(Path(str(ids_file))), chosen, output)
     elif tables:
         write_rows(snapshot.describe(), chosen, output)
-    elif any(searched):
+    elif searched:
         write_rows(_nearest_rows(snapshot, text, image, vector, k, where, embedder, index), chosen, output)
     else:
-        with _bounded_memory():
-            if sql is None:  # what a person knows the items by
-                within = snapshot.where_sql(str(where))
-                sql = f"SELECT item_id, title, brand, price, currency FROM items WHERE item_id IN ({within})"
-            write_rows(snapshot.stream(sql, limit, timeout), chosen, output)
+        _answer_select(snapshot, sql, str(where), limit, timeout, chosen, output)
 
 
-def _check_question(asked: Sequence[bool], where: str | None, searched: bool) -> None:
-    if sum(asked) + (where is not None and not searched) != 1:
+def _answer_select(
+    snapshot: Snapshot,
+    sql: str | None,
+    where: str,
+    limit: int | None,
+    timeout: float | None,
+    format: Format,
+    output: Path | None,
+) -> None:
+    """The rows of a statement, or what a person knows items by, those that meet a condition."""
+    with _bounded_memory():
+        if sql is None:
+            within = snapshot.where_sql(where)
+            sql = f"SELECT item_id, title, brand, price, currency FROM items WHERE item_id IN ({within})"
+        write_rows(snapshot.stream(sql, limit, timeout), format, output)
+
+
+def _open(address: str, as_of: str | None) -> Snapshot:
+    store = open_store(address)
+    return Snapshot(store) if as_of is None else Snapshot.as_of(store, as_of)
+
+
+def _shows_help(context: typer.Context) -> bool:
+    """Where nothing at all is given, a person wants to know what can be."""
+    nothing = all(str(context.get_parameter_source(name)).endswith("DEFAULT") for name in context.params)
+    if nothing:
+        typer.echo(context.get_help())
+    return nothing
+
+
+def _check_question(flags: Sequence[bool], given: Sequence[object], where: str | None, searched: bool) -> None:
+    n_asked = sum(flags) + sum(one is not None for one in given)
+    if n_asked + (where is not None and not searched) != 1:
         raise InputError(
             "ask one thing: ids, --ids, --sql, --text, --image, --vector, --where, --tables or --since"
             " (--where goes with --text, --image and --vector too)"
