@@ -54,7 +54,8 @@ def differences(
     old: Snapshot, new: Snapshot, tables: Sequence[str] = TABLES, extractor: str = VERDICT
 ) -> Iterator[pa.RecordBatch]:
     """What is otherwise in `new` than in `old`, in rows of DIFFERENCES; the verdict's values unless another extractor's
-    are asked for. Values are compared as in `stores.said.meaning`; that nothing is stated is no value.
+    are asked for. Values are compared as in `stores.said.meaning`; that nothing is stated is no value. A row that
+    failed has a line for each attribute that either side names.
 
     Memory holds the keys that were written in between; where all rows have to be compared 8 bytes a row and some 32
     an item, twice.
