@@ -104,7 +104,7 @@ def unseen(log: QueryLog) -> float | None:
     requests = log.queries["requests"]
     if log.counted and not (requests == 1).any():
         return None  # rare queries were cut off before it was counted
-    return float((requests == 1).sum() / log.requests)
+    return int((requests == 1).to_numpy().sum()) / log.requests
 
 
 def cover_later(log: QueryLog, head: float) -> float | None:

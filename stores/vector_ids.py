@@ -93,8 +93,7 @@ class Ids:
     def at(self, places: Positions) -> list[str]:
         """The ids of these rows."""
         if len(places) > _FEW:
-            listed: list[str] = self.take(places).to_pylist()
-            return listed
+            return [str(one) for one in self.take(places).to_pylist()]
         found = []
         for place in places.tolist():
             offsets, text = self._parts[place // self._block_rows]

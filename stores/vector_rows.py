@@ -196,7 +196,8 @@ def unit_query(given: Vectors, width: int) -> Vectors:
         row = rows[0].astype(np.float64)
         length = math.sqrt(row.dot(row))
         if 0 < length < math.inf:
-            return (row / length).astype(np.float32)[None]
+            one: Vectors = (row / length).astype(np.float32)[None]
+            return one
     return unit_rows(rows, width)
 
 
