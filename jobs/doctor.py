@@ -36,7 +36,7 @@ _EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "plots": ("drawn curves", ("altair", "vl_convert")),
     "ray": ("jobs on a cluster", ("ray",)),
     "metrics": ("figures of running jobs for Prometheus", ("prometheus_client",)),
-    "serve": ("the HTTP service", ("fastapi", "uvicorn", "openai")),
+    "serve": ("the HTTP service", ("fastapi", "uvicorn", "prometheus_client", "openai")),
     "dev": ("tests, types and lint", ("pytest", "hypothesis", "mypy", "playwright")),
 }
 

@@ -43,7 +43,7 @@ from relevance.protocol import PairJudge, failed_judgment
 from stores.features import FeatureStore, open_store
 from stores.snapshot import Snapshot
 
-__all__ = ["JudgePairs", "judge_pairs", "main"]
+__all__ = ["JudgePairs", "item_sha", "judge_pairs", "main", "pair_sha", "query_sha"]
 
 _BATCH_ROWS = {
     "direct": 512,
@@ -156,10 +156,10 @@ class JudgePairs(PairInput):
         queries = {query: self._demands.get(query) or self._read.get(query) for query, _ in asked}
         ids = list(dict.fromkeys(item_id for _, item_id in asked))
         items = dict(zip(ids, self._snapshot.get(ids), strict=True))
-        query_sha = {query: _query_sha(queries.get(query)) for query, _ in asked}
+        query_shas = {query: query_sha(queries.get(query)) for query, _ in asked}
         looks = self.judge.mode.endswith("-vision")
-        item_sha = {item_id: _item_sha(one, looks) for item_id, one in items.items()}
-        shas = [sha_of([query_sha[query], item_sha[item_id]]) for query, item_id in asked]
+        item_shas = {item_id: item_sha(one, looks) for item_id, one in items.items()}
+        shas = [pair_sha(query_shas[query], item_shas[item_id]) for query, item_id in asked]
         return shas, [self._pair(*query, queries.get(query), item_id, items[item_id]) for query, item_id in asked]
 
     def _pair(
@@ -197,19 +197,25 @@ class JudgePairs(PairInput):
         )
 
 
-def _query_sha(understanding: Understanding | None) -> str | None:
+def query_sha(understanding: Understanding | None) -> str | None:
+    """Of what a judge is told of a query."""
     if understanding is None:
         return None
     demands = [demand_to_row(demand) for demand in understanding.demands]
     return sha_of([understanding.query.text, understanding.status, demands])
 
 
-def _item_sha(features: ItemFeatures | None, looks: bool = False) -> str | None:
+def item_sha(features: ItemFeatures | None, looks: bool = False) -> str | None:
     """Of what a judge is told of an item; with what its extractors saw (pixels and text) where it looks itself."""
     if features is None:
         return None
     told = [item_to_row(features.item), [attribute_to_row(a) for a in features.attributes]]
     return sha_of([*told, features.input_sha] if looks else told)
+
+
+def pair_sha(query: str | None, item: str | None) -> str:
+    """Of what a judge is told of a pair: `input_sha` of its row of JUDGMENTS. From `query_sha` and `item_sha`."""
+    return sha_of([query, item])
 
 
 def judge_pairs(
