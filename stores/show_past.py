@@ -5,8 +5,9 @@ It knows their columns, and not how they come about.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain, groupby
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +23,8 @@ __all__ = ["SHOWN", "show_differences", "show_history", "show_lineage"]
 SHOWN = 20  # differences, unless more are asked for
 _SHA = 12  # characters of a sha that are shown
 _EVIDENCE = 5  # pieces that are shown of one value
+# values of one attribute that these hold for alike came about alike
+_SAME = ("item_id", "attribute", "extractor", "role", "run_id", "made_at", "since", "settings_sha", "question_sha")
 Row = Mapping[str, Any]
 
 
@@ -70,16 +73,33 @@ def show_differences(batches: Iterable[pa.RecordBatch], shown: int = SHOWN) -> N
 
 
 def show_lineage(rows: pa.Table) -> None:
-    """A block a value: the verdict, and what it was made of."""
-    for line in rows.to_pylist():
-        title = f"{line['item_id']}: {line['attribute']} = {_said(line)} · {_who(line['extractor'])}"
+    """A block for the values of each extractor: those of the verdict, and what they were made of."""
+    for _, group in groupby(rows.to_pylist(), lambda line: [line[name] for name in _SAME]):
+        lines = list(group)
+        line, said = lines[0], ", ".join(_said(one) for one in lines)
+        title = f"{line['item_id']}: {line['attribute']} = {said} · {_who(line['extractor'])}"
         title += "" if line["role"] in ("verdict", "seller") else f" · {line['role']}"
         table = RichTable(title=plain(title), title_justify="left", title_style="bold", show_header=False, box=None)
         table.add_column(no_wrap=True, style="dim")
         table.add_column()
-        for name, text in _facts(line):
+        for name, text in chain(_seen(lines), _facts(line)):
             table.add_row(plain("  " + name), plain(text))
         print_table(table)
+
+
+def _seen(lines: Sequence[Row]) -> Iterable[tuple[str, str]]:
+    """How sure each value is, and what shows it."""
+    sure = [(line["confidence"], _said(line)) for line in lines if line["confidence"] is not None]
+    alone = len(lines) == 1
+    if sure:
+        yield "confidence", ", ".join(f"{number:.2f}" if alone else f"{number:.2f} {said}" for number, said in sure)
+    for line in lines:
+        for piece in (line["evidence"] or ())[:_EVIDENCE]:
+            yield "evidence", _piece(piece)
+        if (more := len(line["evidence"] or ()) - _EVIDENCE) > 0:
+            yield "", f"and {more} more"
+        if line["error"]:
+            yield "error", line["error"]
 
 
 def _facts(line: Row) -> Iterable[tuple[str, str]]:
@@ -92,14 +112,6 @@ def _facts(line: Row) -> Iterable[tuple[str, str]]:
         elif unknown & set(keys):
             yield name, "unknown"
 
-    if line["confidence"] is not None:
-        yield "confidence", f"{line['confidence']:.2f}"
-    for piece in (line["evidence"] or ())[:_EVIDENCE]:
-        yield "evidence", _piece(piece)
-    if more := len(line["evidence"] or ()) - _EVIDENCE:
-        yield from [("", f"and {more} more")] if more > 0 else []
-    if line["error"]:
-        yield "error", line["error"]
     started = f", started {_when(line['started_at'])}" if line["started_at"] else ""
     since = f", and the same since {_when(line['since'])} ({_run(line['since_run_id'])})" if line["since"] else ""
     yield from fact("made", "made_at", text=_when(line["made_at"]) + since)
