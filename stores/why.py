@@ -56,10 +56,10 @@ def why(
     findings on it changed between the two, where `after` is a verdict.
     """
     new = after["provenance"] or {}
+    if is_migrated(new):  # what a person said is rewritten too
+        return MIGRATED, []
     if after.get("extractor") == HUMAN:
         return CORRECTED, []
-    if is_migrated(new):
-        return MIGRATED, []
     if before is None:
         return FIRST, []
     old = before["provenance"] or {}
