@@ -8,7 +8,7 @@ hashes are made anew in memory. This module does not know what rows hold.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -93,7 +93,7 @@ class Ids:
     def at(self, places: Positions) -> list[str]:
         """The ids of these rows."""
         if len(places) > _FEW:
-            return [str(one) for one in self.take(places).to_pylist()]
+            return cast(list[str], self.take(places).to_pylist())
         found = []
         for place in places.tolist():
             offsets, text = self._parts[place // self._block_rows]
