@@ -130,7 +130,7 @@ def update_index(
         for ids, vectors in put:
             names = as_ids(ids)
             unit = unit_rows(vectors, index.width, names)
-            _check_count(names, unit)
+            _check_ids(names, unit)
             places = index.places(names)
             there = places >= 0
             left[places[there]] = False
@@ -214,7 +214,7 @@ class _Draft:
     def append(self, ids: pa.Array[Any], vectors: ArrayLike) -> None:
         """Add rows, brought to length 1."""
         unit = unit_rows(vectors, self.width, ids)
-        _check_count(ids, unit)
+        _check_ids(ids, unit)
         self.append_unit(ids, unit)
 
     def append_unit(self, ids: pa.Array[Any], unit: Vectors) -> None:
@@ -378,6 +378,8 @@ def _faiss_part(draft: _Draft, kind: Kind, code: int, before: VectorIndex | None
     return found
 
 
-def _check_count(ids: pa.Array[Any], rows: Vectors) -> None:
+def _check_ids(ids: pa.Array[Any], rows: Vectors) -> None:
     if len(ids) != len(rows):
         raise InputError(f"{len(ids)} ids for {len(rows)} vectors")
+    if ids.null_count:
+        raise InputError("an id is null, or no text that a table can hold (half of a surrogate pair)")

@@ -7,6 +7,7 @@ hashes are made anew in memory. This module does not know what rows hold.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
@@ -23,10 +24,11 @@ __all__ = ["Ids", "as_ids", "as_places", "hash_mark", "sorted_hashes"]
 Positions = NDArray[np.int64]
 _AT_ONCE = 1 << 20
 _FEW = 64
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def as_ids(ids: Iterable[str] | pa.Array[Any] | pa.ChunkedArray[Any]) -> pa.Array[Any]:
-    """Ids as one Arrow array; those that no table can hold (lone surrogates) become U+FFFD, and are found nowhere."""
+    """Ids as one Arrow array; those that no table can hold (half of a surrogate pair) are null, and found nowhere."""
     if isinstance(ids, pa.ChunkedArray):
         ids = pa.concat_arrays([chunk.cast(pa.string()) for chunk in ids.chunks]) if ids.num_chunks else []
     if isinstance(ids, pa.Array):
@@ -35,7 +37,7 @@ def as_ids(ids: Iterable[str] | pa.Array[Any] | pa.ChunkedArray[Any]) -> pa.Arra
     try:
         return pa.array(listed, pa.string())
     except UnicodeEncodeError:
-        return pa.array([i.encode("utf-8", "replace").decode() for i in listed], pa.string())
+        return pa.array([None if _SURROGATE.search(i) else i for i in listed], pa.string())
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         raise InputError("ids are texts") from None
 

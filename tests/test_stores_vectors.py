@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lore_mm.errors import InputError, StoreError
@@ -251,6 +251,7 @@ def test_an_empty_index_finds_nothing(tmp_path: Path, kind: Kind) -> None:
 
 
 @settings(deadline=None, max_examples=30)
+@example(["?", "\ufffd"], [])  # what an id that no table can hold must not be taken for
 @given(st.lists(st.text(max_size=6), unique=True, max_size=60), st.lists(st.text(max_size=6), max_size=20))
 def test_ids_are_found_by_any_text(tmp_path_factory: pytest.TempPathFactory, ids: list[str], others: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -262,6 +263,8 @@ def test_ids_are_found_by_any_text(tmp_path_factory: pytest.TempPathFactory, ids
     assert found.tolist() == [ids.index(i) if i in ids else -1 for i in asked]
     assert index.ids == ids
     assert "\udcff" not in index
+    with pytest.raises(InputError, match="an id is null, or no text"):
+        build_index(["\udcff"], cloud(1, 3), folder.with_name("other"), manifest=MANIFEST)
     with pytest.raises(InputError, match="ids are texts"):
         index.search(cloud(1, 3), 1, allowed_ids=[1, 2])  # type: ignore[list-item]
 
