@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml
 setup-test: $(VENV)/.installed-test ## the same, and every engine that the tests drive
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,hf,$(VLLM),openai,ocr,tagger,calibrate,train,buckets,ray,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,hf,$(VLLM),openai,ocr,tagger,calibrate,train,buckets,ray,serve,dev]'
 	$(BIN)/lore weights get lore-vlm-tiny
 	touch $@
 

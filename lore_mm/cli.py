@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "online": ("jobs.build_online:main", "Put a snapshot where items and queries are found in microseconds."),
     "compact": ("jobs.compact:main", "Merge small files, delete old versions, shorten history."),
     "quality": ("jobs.quality:main", "Show how good a store is, and what drifted."),
+    "serve": ("jobs.serve:main", "Serve judgments, search and features over HTTP."),
     "serve-model": ("lore_mm.models.vllm_serve:app", "Serve a model by the OpenAI-compatible API, with vLLM."),
     "evaluate": ("jobs.evaluate:app", "Measure a judge or extractors against labels, beside baselines."),
     "calibrate": ("jobs.calibrate:app", "Fit on labels how far extractors, or a judge, are to be believed."),

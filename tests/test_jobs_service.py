@@ -10,10 +10,9 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra serve")
 pytest.importorskip("prometheus_client", reason="needs the extra serve")
 
+import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-import msgspec
 
 from jobs.service.app import build_app
 from jobs.service.bodies import Asked
